@@ -1,0 +1,20 @@
+"""pycrdt-websocket as its documentation starts it, under Hypercorn; documents live in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from hypercorn import Config
+from hypercorn.asyncio import serve
+from pycrdt.websocket import ASGIServer, WebsocketServer
+
+
+async def main() -> None:
+    config = Config()
+    config.bind = [f"127.0.0.1:{os.environ['PORT']}"]
+    async with WebsocketServer() as websocket_server:
+        await serve(ASGIServer(websocket_server), config, mode="asgi")
+
+
+asyncio.run(main())

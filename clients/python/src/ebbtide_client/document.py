@@ -1,0 +1,116 @@
+"""One open document: edit it, watch it, and say how it is to be kept in sync."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from pycrdt import Doc
+
+from ebbtide_client.errors import LineageDiffers
+from ebbtide_client.push import Pushed, Pusher
+from ebbtide_client.replica import Replica
+from ebbtide_client.settings import Settings
+from ebbtide_client.status import Connection, Mode, Status
+
+
+class Engine(Protocol):
+    """Keeps a replica in sync until it is cancelled, and tells the replica how that goes."""
+
+    async def run(self) -> None: ...
+
+
+class Document:
+    """Made by `Client.open`. Belongs to the thread of its event loop."""
+
+    def __init__(
+        self, replica: Replica, pusher: Pusher, engine: Callable[[Replica, Mode], Engine], settings: Settings
+    ) -> None:
+        self._replica = replica
+        self._pusher = pusher
+        self._engine = engine
+        self._settings = settings
+        self._mode = Mode.OFFLINE
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return self._replica.name
+
+    @property
+    def ydoc(self) -> Doc[Any]:
+        """The pycrdt document. Each of its transactions is durable on this device when it ends, however it was made.
+
+        A transaction that SQLite cannot write raises an `ExceptionGroup` with an `OutboxFailed` from pycrdt; within
+        `edit` it is the plain error.
+        """
+        return self._replica.ydoc
+
+    def edit(self) -> AbstractContextManager[Doc[Any]]:
+        """A transaction: `with document.edit() as ydoc`. What is done inside becomes one edit, durable at the end.
+
+        An exception inside does not undo what was done before it: Yjs has no roll-back. Raises `OutboxFailed` at the end
+        when SQLite cannot write; the edit is then in memory alone and is tried again with the next one.
+        """
+        return self._replica.edit()
+
+    @property
+    def status(self) -> Status:
+        return self._replica.status
+
+    @property
+    def mode(self) -> Mode:
+        """What was asked for; `status.connection` is what there is."""
+        return self._mode
+
+    def changes(self) -> AsyncIterator[Status]:
+        """The status now, and again whenever it is another one. Who reads slowly gets the newest, not each."""
+        return self._replica.changes()
+
+    async def synced(self) -> None:
+        """Return when every edit made so far is durable on the server, or was rejected.
+
+        Waits while offline: set a bound with `asyncio.timeout`. Raises `LineageDiffers` when waiting is of no use.
+        """
+        async for status in self.changes():
+            if status.unsynced == 0:
+                return
+            if isinstance(status.problem, LineageDiffers):
+                raise status.problem
+
+    async def switch(self, mode: Mode) -> None:
+        """Change how the document is kept in sync. Edits wait in the outbox meanwhile."""
+        await self._stop()
+        self._mode = mode
+        if mode is not Mode.OFFLINE:
+            self._task = asyncio.create_task(self._engine(self._replica, mode).run(), name=f"{mode.value} {self.name}")
+
+    async def push(self, at_most: int | None = None) -> Pushed:
+        """One exchange with the server now, in any mode: send the outbox (or its `at_most` oldest entries), fetch the rest.
+
+        Returns when every receipt is in. Raises `Unreachable`, `ServerBusy`, `AccessDenied`, `Refused`,
+        `UnexpectedAnswer` or `LineageDiffers`; what was confirmed before stays confirmed, the rest stays in the outbox.
+        """
+        return await self._pusher.exchange([self.name], at_most)
+
+    async def retry_rejected(self) -> int:
+        """Send rejected edits again, after whatever made the server refuse them was mended. Returns how many."""
+        count = self._replica.retry_rejected()
+        if count:
+            # They are older than what was sent last, so the engine has to look at the outbox from its beginning.
+            await self.switch(self._mode)
+        return count
+
+    async def close(self) -> None:
+        """Stop syncing. Edits made later raise `OutboxFailed` once the client is closed. Idempotent."""
+        await self._stop()
+        await self._replica.compact(self._settings.compact_after)
+
+    async def _stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._replica.show(Connection.OFFLINE)

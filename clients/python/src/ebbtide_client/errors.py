@@ -1,0 +1,77 @@
+"""What can go wrong between an edit and its place in the server's log. Codes are stable."""
+
+from __future__ import annotations
+
+
+class ClientError(Exception):
+    """The root. `reason` says in a sentence what happened and, where it helps, what to do."""
+
+    code = "client-error"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Unreachable(ClientError):
+    """No answer came: no network, no server, or a connection that went silent. Trying again later is right."""
+
+    code = "unreachable"
+
+
+class ServerBusy(ClientError):
+    """The server asked to come back later, after `retry_after` seconds if it named a time."""
+
+    code = "server-busy"
+
+    def __init__(self, reason: str, retry_after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class AccessDenied(ClientError):
+    """The token is missing, expired or not good for this document. A new token may help."""
+
+    code = "access-denied"
+
+
+class Refused(ClientError):
+    """The server refused a whole request; `status` is its HTTP status, `problem` its code ("" when it gave none)."""
+
+    code = "refused"
+
+    def __init__(self, reason: str, status: int, problem: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.problem = problem
+
+
+class UnexpectedAnswer(ClientError):
+    """What came is not the protocol: another kind of server, or something in between."""
+
+    code = "unexpected-answer"
+
+
+class LineageDiffers(ClientError):
+    """The server's document has another history than this replica, so the two must not be merged.
+
+    Unsynced edits are kept. `Client.discard` hands them out and lets the document be opened afresh.
+    """
+
+    code = "lineage-differs"
+
+    def __init__(self, document: str, reason: str) -> None:
+        super().__init__(reason)
+        self.document = document
+
+
+class OutboxFailed(ClientError):
+    """SQLite could not write. The edit is in memory, and is tried again with the next edit; it does not survive a restart."""
+
+    code = "outbox-failed"
+
+
+class OutboxInUse(ClientError):
+    """Another process, or another `Client`, has the outbox open."""
+
+    code = "outbox-in-use"

@@ -1,0 +1,312 @@
+"""The server's one configuration: read from flags and `EBBTIDE_*` here alone, and passed on as values.
+
+Every option has a flag and a variable of the same name: `--max-rooms` and `EBBTIDE_MAX_ROOMS`. A flag wins over the
+variable, the variable over the default. Only the secret itself has no flag, since every user of a machine can read its
+command lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+from urllib.parse import urlsplit
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from server import values
+from server.values import KIB, MIB, is_loopback
+
+MIN_SECRET_BYTES = 32
+"""HS256 wants a key at least as long as its hash (RFC 7518, section 3.2)."""
+
+_SECRET_VARIABLE = "EBBTIDE_TOKEN_SECRET"  # noqa: S105 - a name, not a secret
+_MAX_KEY_FILE_BYTES = 64 * KIB
+_PREFIX = "EBBTIDE_"
+_ELSEWHERE = frozenset({"EBBTIDE_TRACES"})
+"""Variables of the tests and the demo, which start servers from their own environment."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot work. `str()` is one line that says what is wrong and what to do."""
+
+    code = "config-invalid"
+    exit_status = 2
+
+
+class _Option(NamedTuple):
+    """One setting: its flag, what reads its text, and what `--help` says."""
+
+    flag: str
+    read: Callable[[str], Any]
+    default: Any
+    help: str
+
+    @property
+    def variable(self) -> str:
+        return _PREFIX + self.flag.removeprefix("--").replace("-", "_").upper()
+
+
+def _option(flag: str, read: Callable[[str], Any], default: Any, help_: str) -> Any:
+    return field(default=default, metadata={"option": _Option(flag, read, default, help_)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one client, one document and one node may use. Sizes are bytes, times are seconds."""
+
+    max_update_bytes: int = _option("--max-update-bytes", values.size, 8 * MIB, "largest single update")
+    max_document_bytes: int = _option("--max-document-bytes", values.size, 64 * MIB, "largest encoded document")
+    max_push_bytes: int = _option("--max-push-bytes", values.size, 16 * MIB, "largest body of a push")
+    max_push_entries: int = _option("--max-push-entries", values.count, 10_000, "entries in a push")
+    max_presence_bytes: int = _option(
+        "--max-presence-bytes", values.size, 64 * KIB, "largest awareness state of one client"
+    )
+    max_connections: int = _option("--max-connections", values.count, 20_000, "open WebSockets")
+    max_socket_documents: int = _option("--max-socket-documents", values.count, 100, "documents on one WebSocket")
+    max_rooms: int = _option("--max-rooms", values.count, 10_000, "documents in memory")
+    max_backlog_bytes: int = _option(
+        "--max-backlog-bytes", values.size, MIB, "unsent bytes at which a peer counts as slow"
+    )
+    max_pending_bytes: int = _option(
+        "--max-pending-bytes", values.size, 256 * MIB, "applied bytes of all documents that wait for their commit"
+    )
+    idle_seconds: float = _option("--idle-seconds", values.seconds, 60.0, "before an unused document leaves memory")
+    handshake_seconds: float = _option(
+        "--handshake-seconds", values.seconds, 10.0, "before a WebSocket that says nothing is closed"
+    )
+    drain_seconds: float = _option("--drain-seconds", values.seconds, 10.0, "that a shutdown may take")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Where the keys that sign tokens come from: exactly one source unless the server is open.
+
+    `secret` (HS256) is at least `MIN_SECRET_BYTES` long, `public_key` an Ed25519 key in PEM. Neither shows in a `repr`.
+    """
+
+    secret: bytes | None = field(default=None, repr=False)
+    public_key: bytes | None = field(default=None, repr=False)
+    jwks_url: str | None = None
+    issuer: str | None = None
+    audience: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All that `ebbtide serve` was told. Made by `parse`; tests may build it directly."""
+
+    host: str = _option("--host", values.text, "127.0.0.1", "address to listen on")
+    port: int = _option("--port", values.port, 8080, "port to listen on; 0 takes any free one")
+    data: Path = _option("--data", values.path, Path("data"), "folder of the database")  # noqa: RUF009 - a Path is immutable
+    open: bool = _option("--open", values.boolean, False, "let anyone read and write; loopback hosts only")
+    origins: tuple[str, ...] = _option(
+        "--origin", values.origins, (), "web origin that may open WebSockets; repeatable"
+    )
+    log_format: str = _option("--log-format", values.one_of("text", "json"), "text", "text or json")
+    log_level: str = _option(
+        "--log-level", values.one_of("debug", "info", "warning", "error"), "info", "least level to log"
+    )
+    limits: Limits = field(default_factory=Limits)
+    tokens: Tokens = field(default_factory=Tokens)
+
+    def admits_origin(self, origin: str | None, host: str) -> bool:
+        """Whether a page of `origin` may open a WebSocket here. `origin` and `host` are the request's headers.
+
+        Browsers send Origin with every WebSocket and no page can change it, so its absence means another kind of
+        client, which carries no user's cookies. Without `--origin` only this server's own pages may connect. An open
+        server goes by loopback instead: Host is chosen by a page that rebinds its name to 127.0.0.1.
+        """
+        if origin is None:
+            return True
+        try:
+            name = values.origin(origin)
+            own = values.origin(f"{urlsplit(name).scheme}://{host}")
+        except ValueError:
+            return False
+        if name in self.origins:
+            return True
+        if self.open:
+            return is_loopback(urlsplit(name).hostname or "")
+        return not self.origins and name == own
+
+    def admits_host(self, host: str) -> bool:
+        """Whether a request with this Host header may be answered at all.
+
+        An open server answers only to names of this machine: else a web page could rebind its own name to 127.0.0.1 and
+        read and write every document as if it were one of the server's own pages.
+        """
+        try:
+            return not self.open or is_loopback(urlsplit(f"//{host}").hostname or "")
+        except ValueError:
+            return False
+
+
+_SECRET_FILE = _Option(
+    "--token-secret-file", values.path, None, f"secret that signs tokens (HS256); or set {_SECRET_VARIABLE}"
+)
+_KEY_FILE = _Option("--token-key-file", values.path, None, "Ed25519 public key, in PEM, of who signs tokens")
+_JWKS_URL = _Option("--jwks-url", values.url, None, "public keys of who signs tokens")
+_ISSUER = _Option("--token-issuer", values.text, None, "the `iss` that tokens must carry")
+_AUDIENCE = _Option("--token-audience", values.text, None, "the `aud` that tokens must carry")
+
+
+def _options(cls: type[Config | Limits]) -> dict[str, _Option]:
+    return {each.name: each.metadata["option"] for each in fields(cls) if "option" in each.metadata}
+
+
+_ALL = (
+    *_options(Config).values(),
+    *(_SECRET_FILE, _KEY_FILE, _JWKS_URL, _ISSUER, _AUDIENCE),
+    *_options(Limits).values(),
+)
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
+    """The configuration of `ebbtide serve`.
+
+    `argv` is the command line without the program's name (`["serve", "--open"]`), `environ` the process's environment.
+    Raises `ConfigError` for whatever cannot work, unknown options and variables included; `--help` prints and raises
+    `SystemExit(0)`.
+    """
+    settings = _read(_texts(argv, environ))
+    config = Config(
+        **{name: settings[option.flag] for name, option in _options(Config).items()},
+        limits=Limits(**{name: settings[option.flag] for name, option in _options(Limits).items()}),
+        tokens=_tokens(settings, environ.get(_SECRET_VARIABLE)),
+    )
+    _refuse_unsafe(config)
+    return config
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; `ebbtide serve --help` lists every option")
+
+
+def _texts(argv: Sequence[str], environ: Mapping[str, str]) -> dict[_Option, tuple[str, str]]:
+    """For each option that was given: the flag or variable that gave it, and its text."""
+    variables = {option.variable: option for option in _ALL}
+    for name in sorted(environ):
+        if name.startswith(_PREFIX) and name not in {*variables, _SECRET_VARIABLE, *_ELSEWHERE}:
+            raise ConfigError(f"unknown variable {name[:80]}{_hint(name, [*variables, _SECRET_VARIABLE])}")
+    given = {option: (name, environ[name]) for name, option in variables.items() if environ.get(name)}
+    flags = _flags(argv)
+    return given | {option: (option.flag, flags[option.flag]) for option in _ALL if option.flag in flags}
+
+
+def _flags(argv: Sequence[str]) -> dict[str, str]:
+    parser = _Parser(prog="ebbtide", description="An offline-first sync server for Yjs documents.", allow_abbrev=False)
+    serve = parser.add_subparsers(dest="command", metavar="COMMAND", required=True).add_parser(
+        "serve",
+        help="run the server",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        epilog="Every option is also a variable: --max-rooms is EBBTIDE_MAX_ROOMS. A flag wins over its variable.",
+    )
+    for option in _ALL:
+        help_ = option.help + (f" (default: {_shown(option)})" if option.default else "")
+        if option.read is values.boolean:
+            serve.add_argument(option.flag, dest=option.flag, action="store_const", const="true", help=help_)
+        else:
+            repeatable = "append" if option.read is values.origins else "store"
+            serve.add_argument(
+                option.flag, dest=option.flag, action=repeatable, metavar=option.read.__name__.upper(), help=help_
+            )
+    parsed, unknown = parser.parse_known_args(argv)
+    if unknown:
+        known = [option.flag for option in _ALL]
+        raise ConfigError(f"unknown option {unknown[0][:80]}{_hint(unknown[0].partition('=')[0], known)}")
+    return {flag: ",".join(text) if isinstance(text, list) else text for flag, text in vars(parsed).items()}
+
+
+def _shown(option: _Option) -> str:
+    default = option.default
+    if option.read is values.size:
+        unit, name = (MIB, "MiB") if default % MIB == 0 else (KIB, "KiB")
+        return f"{default // unit} {name}"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {near[0]}?" if near else "; `ebbtide serve --help` lists every option"
+
+
+def _read(texts: Mapping[_Option, tuple[str, str]]) -> dict[str, Any]:
+    settings = {option.flag: option.default for option in _ALL}
+    for option, (source, text) in texts.items():
+        try:
+            settings[option.flag] = option.read(text)
+        except ValueError as error:
+            raise ConfigError(f"{source} takes {error}, not {text[:80]!r}") from None
+    return settings
+
+
+def _tokens(settings: Mapping[str, Any], secret: str | None) -> Tokens:
+    secret_file, key_file = settings[_SECRET_FILE.flag], settings[_KEY_FILE.flag]
+    sources = [option.flag for option in (_SECRET_FILE, _KEY_FILE, _JWKS_URL) if settings[option.flag]]
+    if secret:
+        sources.append(_SECRET_VARIABLE)
+    if len(sources) > 1:
+        raise ConfigError(f"{' and '.join(sources)} exclude each other: keep the one that signs your tokens")
+    return Tokens(
+        secret=_secret(sources[0], secret, secret_file) if secret or secret_file else None,
+        public_key=_public_key(key_file) if key_file else None,
+        jwks_url=settings[_JWKS_URL.flag],
+        issuer=settings[_ISSUER.flag],
+        audience=settings[_AUDIENCE.flag],
+    )
+
+
+def _secret(source: str, variable: str | None, path: Path | None) -> bytes:
+    key = _content(path).rstrip(b"\r\n") if path else (variable or "").encode(errors="surrogateescape")
+    if key.startswith(b"-----BEGIN"):
+        raise ConfigError(f"{source} holds a PEM key, which is no secret: give a public key with {_KEY_FILE.flag}")
+    if len(key) < MIN_SECRET_BYTES:
+        raise ConfigError(
+            f"{source} holds {len(key)} bytes, and a secret needs at least {MIN_SECRET_BYTES}: "
+            "`openssl rand -hex 32` makes one"
+        )
+    return key
+
+
+def _public_key(path: Path) -> bytes:
+    content = _content(path)
+    try:
+        key = load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigError(f"{path} holds no public key in PEM: `openssl pkey -in KEY -pubout` writes one") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError(f"{path} holds no Ed25519 key: `openssl genpkey -algorithm ed25519` makes a private one")
+    return content
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_KEY_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    if len(content) > _MAX_KEY_FILE_BYTES:
+        raise ConfigError(f"{path} is too large to hold a key")
+    return content
+
+
+def _refuse_unsafe(config: Config) -> None:
+    tokens = config.tokens
+    signed = bool(tokens.secret or tokens.public_key or tokens.jwks_url)
+    if config.open and signed:
+        raise ConfigError("--open lets anyone in, so it excludes a source of tokens: drop one of the two")
+    if config.open and not is_loopback(config.host):
+        raise ConfigError(f"--open lets anyone in, so it refuses to listen on {config.host}: use --host 127.0.0.1")
+    if not config.open and not signed:
+        raise ConfigError(
+            f"nobody could connect: say what signs your tokens ({_SECRET_FILE.flag}, {_KEY_FILE.flag} or "
+            f"{_JWKS_URL.flag}), or try the server on this machine alone with --open"
+        )

@@ -1,0 +1,17 @@
+"""What can be wrong with a store before it is open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sync.rooms.errors import RoomError
+
+
+class StoreUnusable(RoomError):
+    """The store cannot be opened here, and trying again does not help: another path, other rights, another version would."""
+
+    code = "store-unusable"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path

@@ -1,0 +1,290 @@
+"""The writing side of the SQLite store: every transaction that changes the file. Runs on one thread, on its own connection."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from server.stores.sqlite_file import MARK_EVERY, insert_rows, is_busy, open_connection
+from sync.rooms.errors import StoreCorrupted, StoreUnavailable
+from sync.rooms.ports import Append, Appended, Conflict
+
+CHECKPOINT_PAGES = 4096
+COMPACTION_STEP = 1024  # entries that go in one transaction, so that appends get their turn between two
+ABANDONED_AFTER = 3_600_000  # ms after which an upload that was never finished is swept away
+CACHE_LIMIT = 100_000
+
+
+class _Log:
+    """What an append has to know of a document: its key, lineage, head, and the number of the entry at the head."""
+
+    __slots__ = ("head", "key", "lineage", "number")
+
+    def __init__(self, key: int, lineage: str, head: int, number: int) -> None:
+        self.key = key
+        self.lineage = lineage
+        self.head = head
+        self.number = number
+
+
+class Writer:
+    """Owns the writing connection. `timeout` is the seconds to wait for another process's transaction.
+
+    Methods raise `sqlite3.Error` beside what they name; the store translates.
+    """
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        self._path = path
+        self._timeout = timeout
+        self._connection = open_connection(path, timeout, cache_kib=16_384)
+        self._inode = path.stat().st_ino
+        # Short, and repeated by `_transaction`: SQLite's own waiting grows to 100 ms between two looks, and loses every
+        # race against a process that commits without a pause.
+        self._connection.execute("PRAGMA busy_timeout=10")
+        self._logs: dict[str, _Log] = {}
+        self._actors: dict[tuple[str, str], int] = {}
+        self._version = -1
+        self._last_number = 0
+        self._last_key = 0
+        self._pages = 0.0
+        self._pages_factor = 1.0
+
+    def append(self, batch: Sequence[Append]) -> list[Appended | Conflict]:
+        """`Store.append`."""
+        with self._transaction():
+            self._look_up([append.document for append in batch])
+            now = _milliseconds()
+            number, key = self._last_number, self._last_key
+            entries: list[Any] = []
+            heads: list[int] = []
+            marks: list[int] = []
+            created: list[Any] = []
+            answers: list[Appended | Conflict] = []
+            written: list[tuple[str, _Log]] = []
+            actors: dict[tuple[str, str], int] = {}
+            size = 0
+            for append in batch:
+                log = self._logs.get(append.document)
+                if log is None:
+                    if append.expected:
+                        answers.append(Conflict(0, ""))
+                        continue
+                    key += 1
+                    log = _Log(key, append.lineage, 0, 0)
+                    created += (key, append.document, append.lineage)
+                elif log.head != append.expected or log.lineage != append.lineage:
+                    answers.append(Conflict(log.head, log.lineage))
+                    continue
+                document, seq, previous = log.key, log.head, log.number
+                for draft in append.drafts:
+                    who = (draft.author, draft.device)
+                    actor = self._actors.get(who) or actors.get(who) or self._intern(who, actors)
+                    number += 1
+                    seq += 1
+                    entries += (number, document, seq, previous, actor, now, draft.update)
+                    size += len(draft.update)
+                    previous = number
+                    if seq % MARK_EVERY == 0:
+                        marks += (document, seq, number)
+                heads += (document, seq, number)
+                answers.append(Appended(seq))
+                written.append((append.document, _Log(document, log.lineage, seq, number)))
+            insert_rows(self._connection, "documents", 3, created)
+            insert_rows(self._connection, "entries", 7, entries)
+            insert_rows(self._connection, "marks", 3, marks)
+            insert_rows(self._connection, "heads", 3, heads, "ON CONFLICT (document) DO UPDATE SET head = excluded.head, "
+                        "number = excluded.number")
+        # Only now: what an aborted transaction would have made true must not be remembered.
+        self._logs.update(written)
+        self._actors.update(actors)
+        self._last_number, self._last_key = number, key
+        self._pages += 3 + (size + 24 * len(entries) // 7) / 4096
+        return answers
+
+    def begin_upload(self, document: str, seq: int) -> int | None:
+        """A key for the parts of a snapshot at `seq` that come in transactions of their own; None when it is not needed.
+
+        Sweeps away what others began long ago and never finished. Raises `ValueError` when the document has no entry `seq`.
+        """
+        with self._transaction():
+            if not self._needs_snapshot(document, seq):
+                return None
+            past = _milliseconds() - ABANDONED_AFTER
+            for upload, in self._connection.execute("SELECT id FROM uploads WHERE begun < ?", (past,)).fetchall():
+                self._drop_upload(upload)
+            return self._new_upload()
+
+    def add_part(self, upload: int, part: int, data: bytes) -> None:
+        """Store one part. Nobody sees it before `keep_snapshot`."""
+        with self._transaction():
+            self._insert_part(upload, part, data)
+
+    def keep_snapshot(self, document: str, seq: int, upload: int | None, parts: int, last: bytes, size: int) -> None:
+        """Make the last part and those of `upload` the document's snapshot at `seq`; `size` is the state's length in bytes.
+
+        Raises `ValueError` when the document has no entry `seq` and `StoreUnavailable` when the upload was swept away.
+        """
+        with self._transaction():
+            if not self._needs_snapshot(document, seq):
+                if upload is not None:
+                    self._drop_upload(upload)
+                return
+            if upload is None:
+                upload = self._new_upload()
+            execute = self._connection.execute
+            self._insert_part(upload, parts - 1, last)
+            held, = execute("SELECT count(*) FROM parts WHERE upload = ?", (upload,)).fetchone()
+            if held != parts:
+                raise StoreUnavailable("the snapshot took so long that its parts were swept away")
+            key = self._logs[document].key
+            for older, in execute("SELECT upload FROM snapshots WHERE document = ?", (key,)).fetchall():
+                self._drop_upload(older)
+            execute("DELETE FROM uploads WHERE id = ?", (upload,))
+            execute("INSERT INTO snapshots (document, seq, upload, parts, size) VALUES (?, ?, ?, ?, ?) "
+                    "ON CONFLICT (document) DO UPDATE SET seq = excluded.seq, upload = excluded.upload, "
+                    "parts = excluded.parts, size = excluded.size", (key, seq, upload, parts, size))
+
+    def compact(self, document: str, keep_after: int) -> tuple[int, bool]:
+        """Drop the oldest entries, at most `COMPACTION_STEP`: how many went, and whether more are to go."""
+        with self._transaction():
+            execute = self._connection.execute
+            self._look_up([document])
+            log = self._logs.get(document)
+            found = log and execute("SELECT seq, floor FROM snapshots WHERE document = ?", (log.key,)).fetchone()
+            if not log or not found:
+                return 0, False
+            goal, floor = min(found[0], keep_after), found[1]
+            upto = min(goal, floor + COMPACTION_STEP)
+            if upto <= floor:
+                return 0, False
+            start = execute("SELECT number FROM marks WHERE document = ? AND seq >= ? ORDER BY seq LIMIT 1",
+                            (log.key, upto)).fetchone()
+            chain = """
+                WITH RECURSIVE chain (number, seq, previous) AS (
+                    SELECT number, seq, previous FROM entries WHERE number = ?1
+                    UNION ALL
+                    SELECT e.number, e.seq, e.previous FROM chain JOIN entries e ON e.number = chain.previous
+                    WHERE chain.seq > ?2 + 1 AND e.document = ?4
+                )
+                DELETE FROM entries WHERE number IN (SELECT number FROM chain WHERE seq <= ?3)"""
+            gone = execute(chain, (start[0] if start else log.number, floor, upto, log.key)).rowcount
+            if gone != upto - floor:
+                raise StoreCorrupted(document, f"{upto - floor - gone} of the entries {floor + 1} to {upto} are missing")
+            execute("DELETE FROM marks WHERE document = ? AND seq <= ?", (log.key, upto))
+            execute("UPDATE snapshots SET floor = ? WHERE document = ?", (upto, log.key))
+        self._pages += gone
+        return gone, upto < goal
+
+    def check(self) -> None:
+        """Write and commit something. Raises `StoreUnavailable` when the file went from under the connection."""
+        try:
+            in_place = self._path.stat().st_ino == self._inode
+        except OSError:
+            in_place = False
+        if not in_place:
+            raise StoreUnavailable(f"{self._path} was removed or replaced while it was open")
+        with self._transaction():
+            self._connection.execute("REPLACE INTO probe (id, time) VALUES (1, ?)", (_milliseconds(),))
+        self._pages += 2
+
+    def wants_checkpoint(self) -> bool:
+        """Whether enough was committed since the last checkpoint; an estimate."""
+        return self._pages * self._pages_factor >= CHECKPOINT_PAGES
+
+    def checkpoint(self) -> None:
+        """Bring what the write-ahead log holds into the database file. Raises nothing: a later one makes up for it.
+
+        In the FULL mode because that takes the write lock. A passive checkpoint that runs beside another process's commit
+        can corrupt the file in SQLite before 3.51.3 (https://sqlite.org/wal.html#walresetbug).
+        """
+        try:
+            self._connection.execute("PRAGMA busy_timeout=250")
+            _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            self._connection.execute("PRAGMA busy_timeout=10")
+        except sqlite3.Error:
+            pages = 0
+        # How many pages a commit dirties depends on how far apart its documents lie: the last log's length tells.
+        self._pages_factor = max(1.0, pages / max(self._pages, 1.0))
+        self._pages = 0.0
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        deadline = 0.0
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                break
+            except sqlite3.OperationalError as error:
+                now = time.monotonic()
+                deadline = deadline or now + self._timeout
+                if not is_busy(error) or now >= deadline:
+                    raise
+        try:
+            version, = self._connection.execute("PRAGMA data_version").fetchone()
+            if version != self._version or len(self._logs) > CACHE_LIMIT:
+                self._forget()
+            yield
+            self._connection.execute("COMMIT")
+            self._version = version
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._version = -1
+            raise
+
+    def _forget(self) -> None:
+        self._logs.clear()
+        self._last_number, = self._connection.execute("SELECT coalesce(max(number), 0) FROM heads").fetchone()
+        self._last_key, = self._connection.execute("SELECT coalesce(max(id), 0) FROM documents").fetchone()
+
+    def _look_up(self, documents: list[str]) -> None:
+        documents = [document for document in documents if document not in self._logs]
+        for at in range(0, len(documents), 256):
+            some = documents[at : at + 256]
+            places = ",".join("?" * len(some))
+            rows = self._connection.execute(
+                "SELECT d.name, d.id, d.lineage, h.head, h.number FROM documents d JOIN heads h ON h.document = d.id "
+                f"WHERE d.name IN ({places})", some)
+            for name, key, lineage, head, number in rows:
+                self._logs[name] = _Log(key, lineage, head, number)
+
+    def _intern(self, who: tuple[str, str], new: dict[tuple[str, str], int]) -> int:
+        if len(self._actors) + len(new) > CACHE_LIMIT:
+            self._actors.clear()
+        execute = self._connection.execute
+        execute("INSERT INTO actors (author, device) VALUES (?, ?) ON CONFLICT DO NOTHING", who)
+        new[who], = execute("SELECT id FROM actors WHERE author = ? AND device = ?", who).fetchone()
+        return new[who]
+
+    def _needs_snapshot(self, document: str, seq: int) -> bool:
+        self._look_up([document])
+        log = self._logs.get(document)
+        if log is None or not 0 < seq <= log.head:
+            raise ValueError(f"the document has no entry {seq} to keep a snapshot at")
+        kept = self._connection.execute("SELECT seq FROM snapshots WHERE document = ?", (log.key,)).fetchone()
+        return kept is None or bool(kept[0] < seq)
+
+    def _new_upload(self) -> int:
+        upload = self._connection.execute("INSERT INTO uploads (begun) VALUES (?)", (_milliseconds(),)).lastrowid
+        assert upload is not None
+        return upload
+
+    def _insert_part(self, upload: int, part: int, data: bytes) -> None:
+        self._connection.execute("INSERT INTO parts (upload, part, data) VALUES (?, ?, ?)", (upload, part, data))
+        self._pages += 5 + len(data) / 4096
+
+    def _drop_upload(self, upload: int) -> None:
+        self._connection.execute("DELETE FROM parts WHERE upload = ?", (upload,))
+        self._connection.execute("DELETE FROM uploads WHERE id = ?", (upload,))
+
+
+def _milliseconds() -> int:
+    return time.time_ns() // 1_000_000

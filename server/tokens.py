@@ -1,0 +1,284 @@
+"""What a token says about its bearer, and whether it may be believed.
+
+A token is a JWT (RFC 7519) whose `documents` claim names documents and roles. The decisions are argued in
+docs/design/tokens.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jwt
+
+MAX_TOKEN_BYTES = 8 << 10
+MAX_SUBJECT_BYTES = 200
+NOT_BEFORE_LEEWAY = 5.0
+"""Seconds that a signer's clock may be ahead of ours. Expiry has no leeway: an open socket ends when the token does."""
+
+_LAST_INSTANT = 253_402_300_799  # the end of the year 9999: what a clock and a timer can still hold
+
+
+class TokenError(Exception):
+    """The bearer is not let in. `code` is stable; `reason` says why without repeating anything of the token."""
+
+    code: ClassVar[str] = "token-error"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TokenMissing(TokenError):
+    """No token was given, and the server is not open."""
+
+    code = "token-missing"
+
+
+class TokenMalformed(TokenError):
+    """Not a JWT, too long, or a claim lacks or has the wrong shape."""
+
+    code = "token-malformed"
+
+
+class TokenForged(TokenError):
+    """Not signed, or not by the configured key with the algorithm of that key."""
+
+    code = "token-forged"
+
+
+class TokenExpired(TokenError):
+    """Its time is over: the client needs a new one."""
+
+    code = "token-expired"
+
+
+class TokenNotYet(TokenError):
+    """Its time has not begun."""
+
+    code = "token-not-yet"
+
+
+class TokenWrongAudience(TokenError):
+    """Signed for another service."""
+
+    code = "token-wrong-audience"
+
+
+class TokenWrongIssuer(TokenError):
+    """Signed with the right key on behalf of another issuer."""
+
+    code = "token-wrong-issuer"
+
+
+class TokenKeyUnavailable(TokenError):
+    """The key that would decide cannot be fetched just now. Trying again later is right; the token may be good."""
+
+    code = "token-key-unavailable"
+
+
+class Role(IntEnum):
+    """What a bearer may do with a document; a higher role includes the lower ones."""
+
+    VIEWER = 1
+    EDITOR = 2
+    OWNER = 3
+
+
+_ROLES: Mapping[str, Role] = {role.name.lower(): role for role in Role}
+
+
+class _Glob(NamedTuple):
+    """A pattern with `*`, which stands for any characters, none included.
+
+    Matched by hand from left to right: a regular expression with many stars can take time exponential in their number.
+    """
+
+    prefix: str
+    middle: tuple[str, ...]
+    suffix: str
+
+    def matches(self, document: str) -> bool:
+        start, end = len(self.prefix), len(document) - len(self.suffix)
+        if start > end or not (document.startswith(self.prefix) and document.endswith(self.suffix)):
+            return False
+        for part in self.middle:
+            start = document.find(part, start, end) + len(part)
+            if start < len(part):
+                return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Who a token speaks for and what it grants.
+
+    `subject` is 1 to `MAX_SUBJECT_BYTES` bytes ("" on an open server). `expires_at` is in seconds since 1970 (None: never);
+    the holder of the claims sees to it that nothing is done in their name from then on.
+    """
+
+    subject: str
+    expires_at: float | None
+    _named: Mapping[str, Role] = field(default_factory=dict)
+    _patterns: tuple[tuple[_Glob, Role], ...] = ()
+
+    @classmethod
+    def grant(cls, subject: str, expires_at: float | None, documents: Mapping[str, Role]) -> Claims:
+        """Claims for names and patterns (with `*`) of documents."""
+        named = {name: role for name, role in documents.items() if "*" not in name}
+        patterns = ((pattern.split("*"), role) for pattern, role in documents.items() if "*" in pattern)
+        return cls(
+            subject,
+            expires_at,
+            named,
+            tuple((_Glob(parts[0], tuple(parts[1:-1]), parts[-1]), role) for parts, role in patterns),
+        )
+
+    def role(self, document: str) -> Role | None:
+        """The highest role that a name or pattern grants on `document`; None when none does."""
+        role = self._named.get(document)
+        for pattern, granted in self._patterns:
+            if (role is None or granted > role) and pattern.matches(document):
+                role = granted
+        return role
+
+    def can_read(self, document: str) -> bool:
+        return self.role(document) is not None
+
+    def can_write(self, document: str) -> bool:
+        role = self.role(document)
+        return role is not None and role >= Role.EDITOR
+
+
+class TokenVerifier(Protocol):
+    """Who may come in."""
+
+    async def verify(self, token: str) -> Claims:
+        """The claims of `token` ("" when the client gave none). Raises a subclass of `TokenError`."""
+        ...
+
+    async def close(self) -> None:
+        """Release what the verifier holds. Idempotent."""
+        ...
+
+
+class OpenAccess:
+    """Everyone may read and write everything: `--open`."""
+
+    _everyone = Claims.grant("", None, {"*": Role.EDITOR})
+
+    async def verify(self, token: str) -> Claims:  # noqa: ARG002 - tokens that clients send by habit are of no interest
+        return self._everyone
+
+    async def close(self) -> None:
+        pass
+
+
+class SigningKey(NamedTuple):
+    """A key as `jwt` takes it, and the one algorithm that it may be used with."""
+
+    material: Any
+    algorithm: str
+
+
+class KeySource(Protocol):
+    """The keys that tokens are signed with."""
+
+    async def key(self, key_id: str | None) -> SigningKey:
+        """The key for a token with this `kid`. Raises `TokenForged` (there is no such key) or `TokenKeyUnavailable`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class SignedTokens:
+    """Believes tokens that a key of `keys` signed. `now` gives seconds since 1970."""
+
+    def __init__(
+        self,
+        keys: KeySource,
+        *,
+        issuer: str | None = None,
+        audience: str | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._now = now
+
+    async def verify(self, token: str) -> Claims:
+        if not token:
+            raise TokenMissing("a token is needed: as a bearer, or as ?token= on a WebSocket")
+        if len(token) > MAX_TOKEN_BYTES or not token.isascii():
+            raise TokenMalformed(f"a token is a JWT of at most {MAX_TOKEN_BYTES} bytes")
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.InvalidTokenError:
+            raise TokenMalformed("this is not a JWT") from None
+        key = await self._keys.key(header.get("kid"))
+        payload = self._believed(token, key)
+        expires_at = _instant(payload, "exp")
+        if self._now() >= expires_at:
+            raise TokenExpired("the token has expired")
+        if "nbf" in payload and self._now() + NOT_BEFORE_LEEWAY < _instant(payload, "nbf"):
+            raise TokenNotYet("the token is not valid yet")
+        return Claims.grant(_subject(payload), expires_at, _documents(payload))
+
+    async def close(self) -> None:
+        await self._keys.close()
+
+    def _believed(self, token: str, key: SigningKey) -> dict[str, Any]:
+        # The algorithm comes from the key, never from the token (RFC 8725, section 3.1). The times are checked by the
+        # caller, since they have different leeways; `iat` promises nothing (RFC 7519, section 4.1.6).
+        try:
+            return jwt.decode(
+                token,
+                key.material,
+                algorithms=[key.algorithm],
+                issuer=self._issuer,
+                audience=self._audience,
+                options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
+            )
+        except jwt.InvalidSignatureError:
+            raise TokenForged("the token is not signed with this server's key") from None
+        except (jwt.InvalidAlgorithmError, jwt.InvalidKeyError):
+            raise TokenForged(f"the token is not signed with {key.algorithm}") from None
+        except jwt.InvalidAudienceError:
+            raise TokenWrongAudience("the token is for another service (aud)") from None
+        except jwt.InvalidIssuerError:
+            raise TokenWrongIssuer("the token is from another issuer (iss)") from None
+        except jwt.MissingRequiredClaimError as error:
+            raise TokenMalformed(f"the token lacks the claim {error.claim}") from None
+        except jwt.InvalidTokenError:
+            raise TokenMalformed("the token's claims are malformed") from None
+
+
+def _instant(payload: Mapping[str, Any], claim: str) -> float:
+    value = payload.get(claim)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_INSTANT:
+        raise TokenMalformed(f"the token's {claim} has to be a number of seconds since 1970")
+    return float(value)
+
+
+def _subject(payload: Mapping[str, Any]) -> str:
+    value = payload.get("sub")
+    if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value.encode()) <= MAX_SUBJECT_BYTES:
+        raise TokenMalformed(
+            f"the token's sub has to be a text of 1 to {MAX_SUBJECT_BYTES} bytes without control characters"
+        )
+    return value
+
+
+def _documents(payload: Mapping[str, Any]) -> dict[str, Role]:
+    value = payload.get("documents", {})
+    if not isinstance(value, dict):
+        raise TokenMalformed("the token's documents have to be an object from names or patterns to roles")
+    roles = {name: _ROLES.get(role) if isinstance(role, str) else None for name, role in value.items()}
+    granted = {name: role for name, role in roles.items() if name and role}
+    if len(granted) < len(roles):
+        raise TokenMalformed(f"the token's documents have to give names the roles {', '.join(_ROLES)}")
+    return granted

@@ -1,0 +1,109 @@
+"""From the text of an option to its value, one reader a kind.
+
+Each reader raises `ValueError` with what it takes ("a port from 0 to 65535"), for a sentence that names the option.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+_UNITS = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_YES, _NO = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def count(given: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", given) or int(given) == 0:
+        raise ValueError("a whole number above 0")
+    return int(given)
+
+
+def size(given: str) -> int:
+    """Bytes, from `8388608` or `8MiB`."""
+    match = re.fullmatch(r"([0-9]{1,12})(|B|KiB|MiB|GiB)", given)
+    if not match or int(match[1]) == 0:
+        raise ValueError("a size above 0 in bytes, or with KiB, MiB or GiB")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def seconds(given: str) -> float:
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= 86_400:
+        raise ValueError("a number of seconds above 0 and up to 86400")
+    return number
+
+
+def port(given: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", given) or int(given) > 65_535:
+        raise ValueError("a port from 0 (any free one) to 65535")
+    return int(given)
+
+
+def text(given: str) -> str:
+    if not 1 <= len(given) <= 2_000 or not given.isprintable():
+        raise ValueError("a text of 1 to 2000 characters on one line")
+    return given
+
+
+def path(given: str) -> Path:
+    return Path(text(given))
+
+
+def boolean(given: str) -> bool:
+    if given.lower() not in _YES | _NO:
+        raise ValueError("true or false")
+    return given.lower() in _YES
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    def choice(given: str) -> str:
+        if given not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return given
+
+    return choice
+
+
+def origin(given: str) -> str:
+    """A web origin as browsers spell it (RFC 6454, section 6): scheme, host, and a port other than the scheme's own."""
+    try:
+        url = urlsplit(given)
+        host, number = url.hostname, url.port
+    except ValueError:
+        host = None
+    if not host or not url.scheme or "@" in url.netloc or url.path.strip("/") or url.query or url.fragment:
+        raise ValueError("an origin such as https://app.example.org")
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"{url.scheme}://{bracketed}" + ("" if number in {None, _DEFAULT_PORTS.get(url.scheme)} else f":{number}")
+
+
+def origins(given: str) -> tuple[str, ...]:
+    return tuple(origin(part.strip()) for part in given.split(","))
+
+
+def url(given: str) -> str:
+    """An address to fetch keys from: they decide who gets in, so they do not travel in clear over a network."""
+    parts = urlsplit(text(given))
+    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+    if not secure or not parts.hostname:
+        raise ValueError("an https address (http is for loopback hosts alone)")
+    return given
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, a name or an address without brackets, can only mean this machine (RFC 6761, section 6.3)."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

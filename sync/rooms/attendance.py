@@ -1,0 +1,73 @@
+"""A room's presence on the wire: changes gathered for a moment, then one shared frame for everybody."""
+
+from __future__ import annotations
+
+import asyncio
+
+from crdt.presence import Presence
+from sync.protocol.frame import binary
+from sync.rooms.audience import Audience
+from sync.rooms.limits import RoomLimits
+from sync.rooms.peer import Peer
+
+GATHER_PER_PEER = 0.0001
+"""Seconds that changes are gathered for each peer in the room: sending costs a write a peer, so a crowd is told in
+fewer and larger frames, and two people at once."""
+
+GATHER_MOST = 0.1
+"""The longest that a change is held back, in seconds."""
+
+
+class Attendance:
+    """Who is here, and telling the others."""
+
+    __slots__ = ("_audience", "_changed", "_loop", "_presence", "_timer")
+
+    def __init__(self, audience: Audience, limits: RoomLimits, loop: asyncio.AbstractEventLoop) -> None:
+        self._audience = audience
+        self._loop = loop
+        self._presence = Presence(limits.presence_state_bytes, limits.presence_timeout)
+        self._changed: set[int] = set()
+        self._timer: asyncio.Handle | None = None
+
+    def __len__(self) -> int:
+        return len(self._presence)
+
+    def receive(self, peer: Peer, update: bytes) -> None:
+        """Take an awareness update of the peer; ids that another socket introduced are passed over.
+
+        Raises `MalformedPresence`.
+        """
+        self._tell(self._presence.apply(update, peer, self._loop.time()))
+
+    def leave(self, peer: Peer) -> None:
+        """The states that the peer introduced go with it."""
+        self._tell(self._presence.leave(peer))
+
+    def expire(self) -> None:
+        """States that nobody renewed in time go."""
+        self._tell(self._presence.expire(self._loop.time()))
+
+    def show(self, peer: Peer) -> None:
+        """Send the peer everybody's state."""
+        if len(self._presence):
+            peer.outlet.write(binary(peer.dialect.awareness(peer.address, self._presence.encode())))
+
+    def close(self) -> None:
+        """Send nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tell(self, changed: set[int]) -> None:
+        if not changed:
+            return
+        self._changed |= changed
+        if self._timer is None:
+            delay = min(GATHER_MOST, GATHER_PER_PEER * len(self._audience))
+            self._timer = self._loop.call_later(delay, self._send)
+
+    def _send(self) -> None:
+        self._timer = None
+        changed, self._changed = self._changed, set()
+        self._audience.announce(self._presence.encode(changed))

@@ -1,0 +1,116 @@
+"""Group commit: everything that is pending in all rooms of a node goes to the store in one transaction at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from sync.rooms.errors import RoomError, StoreUnavailable
+from sync.rooms.ports import Append, Appended, Bus, Store
+from sync.rooms.room import Room
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 16 << 20
+"""A batch is closed when it holds this much; one larger append still goes alone."""
+
+RETRY_FIRST = 0.05
+RETRY_MOST = 2.0
+"""Seconds between attempts while the store is away, doubling from the first to the most."""
+
+
+class Committer:
+    """Takes what rooms have pending, appends it, and lets them acknowledge.
+
+    One append is under way at a time. What arrives meanwhile gathers by itself and goes with the next, so a commit is as
+    large as the store is slow, and as soon as possible when it is not. While the store is away everything waits, nothing
+    is acknowledged, and `healthy` is False.
+    """
+
+    def __init__(self, store: Store, bus: Bus, retain: int | None) -> None:
+        self._store = store
+        self._bus = bus
+        self._retain = retain
+        self._waiting: dict[Room, None] = {}
+        self._work = asyncio.Event()
+        self.task = asyncio.get_running_loop().create_task(self._run())
+        self._housekeeping: set[asyncio.Task[None]] = set()
+        self.healthy = True
+        """Whether the last attempt to append succeeded."""
+        self.commits = 0
+        self.entries = 0
+
+    def wake(self, room: Room) -> None:
+        """The room has something to append. Idempotent."""
+        self._waiting[room] = None
+        self._work.set()
+
+    async def close(self) -> None:
+        """Stop, after the snapshots under way. What is pending then is not durable and was not acknowledged."""
+        self.task.cancel()
+        await asyncio.gather(self.task, *self._housekeeping, return_exceptions=True)
+
+    async def _run(self) -> None:
+        retry = RETRY_FIRST
+        while True:
+            await self._work.wait()
+            rooms, batch = self._gather()
+            if not batch:
+                continue
+            try:
+                results = await self._store.append(batch)
+            except StoreUnavailable as error:
+                if self.healthy:
+                    log.error("store unavailable, edits wait", extra={"reason": error.reason})
+                self.healthy = False
+                await asyncio.sleep(retry)
+                retry = min(RETRY_MOST, retry * 2)
+                for room in rooms:
+                    room.read_on()
+                continue
+            if not self.healthy:
+                log.info("store available again")
+            self.healthy = True
+            retry = RETRY_FIRST
+            self.commits += 1
+            for room, append, result in zip(rooms, batch, results, strict=True):
+                if isinstance(result, Appended):
+                    self._appended(room, append)
+                else:
+                    room.conflicted(result)
+
+    def _gather(self) -> tuple[list[Room], list[Append]]:
+        rooms: list[Room] = []
+        batch: list[Append] = []
+        size = 0
+        while self._waiting and size < BATCH_BYTES:
+            room = next(iter(self._waiting))
+            del self._waiting[room]
+            append = room.take()
+            if append is not None:
+                rooms.append(room)
+                batch.append(append)
+                size += sum([len(draft.update) for draft in append.drafts])
+        if not self._waiting:
+            self._work.clear()
+        return rooms, batch
+
+    def _appended(self, room: Room, append: Append) -> None:
+        room.appended()
+        self.entries += len(append.drafts)
+        self._bus.publish(append.document, append.expected, append.drafts)
+        snapshot = room.snapshot()
+        if snapshot is not None:
+            task = asyncio.get_running_loop().create_task(self._keep(append.document, snapshot.seq, snapshot.state))
+            self._housekeeping.add(task)
+            task.add_done_callback(self._housekeeping.discard)
+        if not room.journal.idle:
+            self.wake(room)
+
+    async def _keep(self, document: str, seq: int, state: bytes) -> None:
+        try:
+            await self._store.snapshot(document, seq, state)
+            if self._retain is not None:
+                await self._store.compact(document, seq - self._retain)
+        except RoomError as error:
+            # The log is whole without it; the next snapshot is tried when it is due.
+            log.warning("snapshot not written", extra={"document": document, "reason": error.reason})

@@ -1,0 +1,28 @@
+"""How much a node's rooms may hold and how long. Sizes in bytes, times in seconds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class RoomLimits(NamedTuple):
+    """The bounds that keep a node's memory finite; every one is configuration."""
+
+    update_bytes: int = 8 << 20
+    document_bytes: int = 64 << 20
+    presence_state_bytes: int = 64 << 10
+    presence_timeout: float = 30.0
+    idle_after: float = 10.0
+    """A document leaves memory when nobody has written or joined for this long."""
+    backlog_bytes: int = 1 << 20
+    """A peer whose transport holds more than this is no longer written to: it lags, and catches up with one diff."""
+    pending_bytes: int = 64 << 20
+    """Applied edits that wait for the store, over all rooms of the node; beyond it, nobody is read from."""
+    poll_interval: float = 1.0
+    """How often a node without news asks the store whether another process wrote."""
+    snapshot_entries: int = 1000
+    """A snapshot is written when so many entries follow the last one ..."""
+    snapshot_bytes: int = 256 << 10
+    """... or when they are larger than the document, and larger than this."""
+    keep_entries: int | None = None
+    """Retention: entries to keep behind a snapshot, or None to keep all."""

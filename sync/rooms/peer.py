@@ -1,0 +1,79 @@
+"""One connection in one room: whom to write to, in which dialect, and from which place on."""
+
+from __future__ import annotations
+
+from crdt.updates import EMPTY_UPDATE
+from sync.protocol.dialect import Dialect
+from sync.protocol.frame import binary
+from sync.rooms.errors import PeerIncoherent
+from sync.rooms.ports import Outlet
+
+MAX_CAUSELESS = 1000
+"""Updates without their causes that a peer may send before it delivers the causes."""
+
+
+class Peer:
+    """A cursor on a document, moved along by its room.
+
+    `author` and `device` are written to the log with what the peer sends; `can_write` is what it was granted. `behind` is
+    None while the peer has all that the room has; otherwise the state vector to catch it up from. A new peer is *silent*:
+    it gets nothing before it has told its state vector, since Yjs clients cannot take updates in the middle of a handshake.
+    """
+
+    __slots__ = (
+        "address",
+        "author",
+        "behind",
+        "can_write",
+        "causeless",
+        "device",
+        "dialect",
+        "outlet",
+        "silent",
+    )
+
+    def __init__(
+        self, outlet: Outlet, dialect: Dialect, address: str, *, author: str = "", device: str = "", can_write: bool
+    ) -> None:
+        self.outlet = outlet
+        self.dialect = dialect
+        self.address = address
+        self.author = author
+        self.device = device
+        self.can_write = can_write
+        self.behind: bytes | None = None
+        self.silent = True
+        self.causeless = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether it gets each turn's frames as they are."""
+        return self.behind is None and not self.silent
+
+    def acknowledgement(self, update: bytes) -> bytes:
+        """The frame that tells the peer that `update` is durable, with those that waited for their causes until now."""
+        frame = binary(self.dialect.acknowledged(self.address, update))
+        if self.causeless:
+            frame += binary(self.dialect.acknowledged(self.address, EMPTY_UPDATE)) * self.causeless
+            self.causeless = 0
+        return frame
+
+    def ask(self, state_vector: bytes) -> None:
+        """Ask for all that the peer has beyond `state_vector`."""
+        self.outlet.write(binary(self.dialect.step1(self.address, state_vector)))
+
+    def ask_causes(self, state_vector: bytes) -> None:
+        """The peer sent an update without its causes: ask for them once, and owe the acknowledgement until they come."""
+        if self.causeless == 0:
+            self.ask(state_vector)
+        self.causeless += 1
+        if self.causeless > MAX_CAUSELESS:
+            self.outlet.fail(
+                PeerIncoherent("updates arrive whose causes were never sent; reload the document and try again")
+            )
+
+    def refuse(self) -> None:
+        """Tell the peer that an update of its was not taken, where its dialect has words for that."""
+        payload = self.dialect.refused(self.address)
+        if payload is not None:
+            self.outlet.write(binary(payload))

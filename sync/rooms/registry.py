@@ -1,0 +1,146 @@
+"""All open rooms of a node, and what has to be done for them now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+
+from sync.rooms.committer import Committer
+from sync.rooms.errors import Overloaded, RoomError, ShuttingDown
+from sync.rooms.limits import RoomLimits
+from sync.rooms.ports import Bus, Draft, Store
+from sync.rooms.room import Room
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 1.0
+"""How often documents that nobody uses, and presence that nobody renews, are looked for."""
+
+DRAIN_SECONDS = 0.02
+"""How often lagging peers are looked at, while there are any."""
+
+
+class Rooms:
+    """The rooms of one node: one room a document, from the first use to a while after the last."""
+
+    def __init__(self, store: Store, bus: Bus, limits: RoomLimits) -> None:
+        self.store = store
+        self.limits = limits
+        self._bus = bus
+        self._rooms: dict[str, Room] = {}
+        self._turning: list[Room] = []
+        self._loop = asyncio.get_running_loop()
+        self.committer = Committer(store, bus, limits.keep_entries)
+        self._closing = False
+        self._tasks = [
+            self._loop.create_task(self._sweep_now_and_then()),
+            self._loop.create_task(self._drain_now_and_then()),
+            self._loop.create_task(self._poll_now_and_then()),
+        ]
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def __iter__(self) -> Iterator[Room]:
+        return iter(self._rooms.values())
+
+    def open(self, document: str) -> Room:
+        """The room of the document, made if need be. Loading starts with its first use.
+
+        Raises `ShuttingDown` once `close` has begun.
+        """
+        room = self._rooms.get(document)
+        if room is None or room.failed:
+            if self._closing:
+                raise ShuttingDown("this node stops; connect again in a moment")
+            room = Room(document, self.store, self.limits, self._schedule, self.committer.wake)
+            self._rooms[document] = room
+            self._bus.subscribe(document, self._news)
+        return room
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of applied edits that wait for the store."""
+        return sum([room.journal.pending_bytes for room in self._rooms.values()])
+
+    async def admit(self) -> None:
+        """Return when the node can take more edits: at once, or after the store has caught up.
+
+        Raises `Overloaded` when that takes too long.
+        """
+
+    async def settle(self) -> None:
+        """Return when everything applied is durable. Endless while the store is away: the caller sets a bound."""
+        while not all(room.journal.idle for room in self._rooms.values()) or self._turning:
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        """Stop: no new rooms, everything applied made durable if the store lets it, everything released."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.committer.close()
+
+    def _schedule(self, room: Room) -> None:
+        if not room.scheduled:
+            room.scheduled = True
+            self._turning.append(room)
+            if len(self._turning) == 1:
+                # Runs after every callback that is ready now: all edits that this loop turn read from its sockets.
+                self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        turning, self._turning = self._turning, []
+        for room in turning:
+            room.scheduled = False
+            try:
+                room.turn()
+            except Exception:
+                log.exception("room failed", extra={"document": room.name})
+                room.fail(RoomError("the server made an error with this document; what was acknowledged is durable"))
+
+    def _news(self, document: str, after: int, drafts: Sequence[Draft]) -> None:
+        room = self._rooms.get(document)
+        if room is not None:
+            room.news(after, drafts)
+
+    async def _drain_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(DRAIN_SECONDS)
+            for room in list(self._rooms.values()):
+                if room.audience.lagging:
+                    room.drain()
+
+    async def _sweep_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = self._loop.time()
+            for room in list(self._rooms.values()):
+                if room.attendance is not None:
+                    room.attendance.expire()
+                room.unload(now)
+                if room.failed or (room.resting and not len(room.audience) and now - room.used > self.limits.idle_after):
+                    self._forget(room)
+
+    def _forget(self, room: Room) -> None:
+        if self._rooms.get(room.name) is room:
+            del self._rooms[room.name]
+            self._bus.unsubscribe(room.name, self._news)
+        if room.attendance is not None:
+            room.attendance.close()
+
+    async def _poll_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(self.limits.poll_interval)
+            known = {name: room for name, room in self._rooms.items() if not room.resting or len(room.audience)}
+            try:
+                heads = await self.store.heads(known)
+            except RoomError as error:
+                log.warning("store not polled", extra={"reason": error.reason})
+                continue
+            for name, head in heads.items():
+                room = known[name]
+                if head > room.journal.head and not room.journal.in_flight:
+                    room.look(head)
