@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -46,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="scenario", help=f"of {', '.join(SCENARIOS)}; default: all")
-    parser.add_argument("--peers", default=",".join(DEFAULT_PEERS), help=f"of {', '.join(PEERS)}; the first is the reference")
+    parser.add_argument(
+        "--peers", default=",".join(DEFAULT_PEERS), help=f"of {', '.join(PEERS)}; the first is the reference"
+    )
     parser.add_argument("--runs", type=int, help="runs of each scenario and peer (3; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="shorter and coarser: shows that everything works")
     parser.add_argument("--out", type=Path, default=Path("results.json"), help="where the results go (%(default)s)")
@@ -65,8 +66,7 @@ def _bench(options: argparse.Namespace) -> None:
     peers = [PEERS[name] for name in options.peers]
     loadgen.build()
     versions = install(peers)
-    # The harness shares the load generator's core, so that it never takes time from a server.
-    os.sched_setaffinity(0, {machine.cores()[0], machine.cores()[1]})
+    machine.stay_off_the_servers_core()
     runs: dict[str, dict[str, list[Run]]] = {name: {peer.name: [] for peer in peers} for name in options.scenarios}
     results: dict[str, Any] = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -82,7 +82,9 @@ def _bench(options: argparse.Namespace) -> None:
                 if number and getattr(scenario, "ONCE", False):
                     continue
                 for peer in _rotated(peers, number):
-                    runs[name][peer.name].append(_one(scenario, peer, Path(work) / f"{number}-{name}-{peer.name}", options.quick))
+                    runs[name][peer.name].append(
+                        _one(scenario, peer, Path(work) / f"{number}-{name}-{peer.name}", options.quick)
+                    )
                 results["scenarios"][name] = report.as_json(scenario.METRICS, runs[name])
                 options.out.write_text(json.dumps(results, indent=1))
     print()

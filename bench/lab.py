@@ -76,21 +76,23 @@ class Lab:
         """The same warm-up for all: ten readers, 500 edits a second, for a second."""
         loadgen.run(server, "edit", name=self.name(), readers=10, rate=500, warm=0, seconds=1, drain=1)
 
-    def load(self, server: Server, mode: str, dialect: str | None = None, **settings: object) -> loadgen.Answer:
+    def load(self, server: Server, mode: str, **settings: object) -> loadgen.Answer:
         """Run the load generator and keep what it answers."""
-        return self.run.keep(loadgen.run(server, mode, dialect, **settings))
+        return self.run.keep(loadgen.run(server, mode, **settings))
 
-    def text(self, server: Server, name: str, ids: int = 1, dialect: str | None = None, document: int = 0) -> str:
-        """What a new client reads from the server, through pycrdt."""
+    def text(self, server: Server, name: str, ids: int = 1, **settings: object) -> str:
+        """What a new client reads from the server, through pycrdt; `ids` is the number of clients that wrote.
+
+        The caller keeps somebody connected: servers without a store forget a document that nobody has open.
+        """
         dump = self._work / "fetched.bin"
-        # The load generator numbers documents from 0, so that one document of many is asked for by its number.
-        answer = loadgen.run(server, "sync", dialect, name=name, first=document, ids=ids, dump=dump, timeout=20)
+        answer = loadgen.run(server, "sync", name=name, ids=ids, dump=dump, timeout=20, **settings)
         if answer["finished"] != 1:
             raise BenchError(f"{server.peer.name} did not answer a join within 20 s")
         return material.read_text(material.read_updates(dump))
 
-    def prove(self, server: Server, name: str, length: int, ids: int = 1, document: int = 0) -> None:
+    def prove(self, server: Server, name: str, length: int, ids: int = 1, **settings: object) -> None:
         """Note it when the server's document does not hold `length` characters."""
-        found = len(self.text(server, name, ids, document=document))
+        found = len(self.text(server, name, ids, **settings))
         if found != length:
-            self.run.note(f"{server.peer.name} holds {found:,} of {length:,} characters")
+            self.run.note(f"the server holds {found:,} of {length:,} characters")

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from bench import machine
 from bench.errors import BenchError
@@ -40,41 +40,43 @@ def build() -> Path:
     return program
 
 
-def _command(server: Server, mode: str, dialect: str | None, settings: dict[str, object]) -> list[str]:
-    chosen = dialect or server.peer.dialect
+def _command(server: Server, mode: str, settings: dict[str, object]) -> list[str]:
+    dialect = str(settings.get("dialect", server.peer.dialect))
     _, core = machine.cores()
     everything: dict[str, object] = {
         "port": server.port,
         "pid": server.pid,
-        "dialect": chosen,
-        "path": server.peer.paths[chosen],
+        "dialect": dialect,
+        "path": server.peer.paths[dialect],
         **settings,
     }
     return ["taskset", "-c", str(core), str(build()), mode, *(f"{key}={value}" for key, value in everything.items())]
 
 
-def run(server: Server, mode: str, dialect: str | None = None, **settings: object) -> Answer:
+def run(server: Server, mode: str, **settings: object) -> Answer:
     """Run one mode against a server to its end. Raises BenchError with what either side said if it fails."""
-    with Running(server, mode, dialect, **settings) as running:
+    with Running(server, mode, **settings) as running:
         return running.answer()
 
 
 class Running:
     """A load generator at work; with `hold=1` it answers and keeps its connections until the block ends."""
 
-    def __init__(self, server: Server, mode: str, dialect: str | None = None, **settings: object) -> None:
+    def __init__(self, server: Server, mode: str, **settings: object) -> None:
         self._server = server
         self._process = subprocess.Popen(
-            _command(server, mode, dialect, settings),
+            _command(server, mode, settings),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._process.stdin
         self._process.stdin.close()
         try:
@@ -88,7 +90,8 @@ class Running:
 
     def answer(self) -> Answer:
         """The answer, once it is there. Raises BenchError when the load generator fails."""
-        assert self._process.stdout and self._process.stderr
+        assert self._process.stdout
+        assert self._process.stderr
         line = self._process.stdout.readline()
         if not line:
             said = self._process.stderr.read().decode(errors="replace").strip()

@@ -5,15 +5,25 @@ from __future__ import annotations
 import os
 import platform
 import resource
+from functools import cache
 from pathlib import Path
 
 from bench.errors import BenchError
 
 
+@cache
 def cores() -> tuple[int, int]:
-    """The core of the servers and the core of the load generator: the same one where there is only one."""
+    """The core of the servers and the core of the load generator: the same one where there is only one.
+
+    Answered as of the first call, which must come before `stay_off_the_servers_core`.
+    """
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[0], allowed[-1]
+
+
+def stay_off_the_servers_core() -> None:
+    """Put the harness itself on the load generator's core."""
+    os.sched_setaffinity(0, {cores()[1]})
 
 
 def describe() -> dict[str, object]:

@@ -95,7 +95,14 @@ def _install_javascript() -> dict[str, str]:
         done.write_bytes(lock)
     # Beside node_modules, since an ES module finds its imports from where it lies.
     shutil.copy(BENCH / "peers" / "hocuspocus.mjs", JAVASCRIPT)
-    wanted = ("@hocuspocus/server", "@hocuspocus/extension-sqlite", "@y/websocket-server", "better-sqlite3", "ws", "yjs")
+    wanted = (
+        "@hocuspocus/server",
+        "@hocuspocus/extension-sqlite",
+        "@y/websocket-server",
+        "better-sqlite3",
+        "ws",
+        "yjs",
+    )
     return {"node": _run([str(NODE), "--version"]).strip()} | {name: _javascript_version(name) for name in wanted}
 
 

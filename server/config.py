@@ -28,8 +28,8 @@ MIN_SECRET_BYTES = 32
 _SECRET_VARIABLE = "EBBTIDE_TOKEN_SECRET"  # noqa: S105 - a name, not a secret
 _MAX_KEY_FILE_BYTES = 64 * KIB
 _PREFIX = "EBBTIDE_"
-_ELSEWHERE = frozenset({"EBBTIDE_TRACES"})
-"""Variables of the tests and the demo, which start servers from their own environment."""
+_ELSEWHERE = frozenset({"EBBTIDE_BENCH_CACHE", "EBBTIDE_TRACES"})
+"""Variables of the tests, the demo and the benchmarks, which start servers from their own environment."""
 
 
 class ConfigError(Exception):

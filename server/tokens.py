@@ -116,8 +116,8 @@ class _Glob(NamedTuple):
 class Claims:
     """Who a token speaks for and what it grants.
 
-    `subject` is 1 to `MAX_SUBJECT_BYTES` bytes ("" on an open server). `expires_at` is in seconds since 1970 (None: never);
-    the holder of the claims sees to it that nothing is done in their name from then on.
+    `subject` is 1 to `MAX_SUBJECT_BYTES` bytes ("" on an open server). `expires_at` is in seconds since 1970, or None
+    for never; the holder of the claims sees to it that nothing is done in their name from then on.
     """
 
     subject: str

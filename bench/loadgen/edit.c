@@ -62,15 +62,18 @@ static void on_closed(struct connection *c) {
     open_now--;
 }
 
+/* The first client of each document opens it before the others come: pycrdt-websocket 0.16 hangs when two open a new
+ * document at the same moment. */
 static void connect_all(void) {
     uint64_t deadline = nanoseconds() + (uint64_t)(number_option("connect_timeout", 30) * 1e9);
     for (int next = 0; synced < clients;) {
-        while (next < clients && next - synced < 64) {
-            connections[next].index = next;
-            connections[next].seen = allocate((size_t)writers, sizeof(struct range_set));
+        for (; next < clients && next - synced < 64 && (next < documents || synced >= documents); next++) {
+            int document = next % documents;
+            struct connection *c = &connections[document * per_document + next / documents];
+            c->index = (int)(c - connections);
+            c->seen = allocate((size_t)writers, sizeof(struct range_set));
             open_now++;
-            session_connect(&connections[next], next / per_document);
-            next++;
+            session_connect(c, document);
         }
         net_poll(10000000);
         if (net_failed || net_closed || nanoseconds() > deadline)
@@ -131,5 +134,6 @@ int edit_mode(void) {
            (unsigned long long)latency_count(), latency_ms(0.5), latency_ms(0.99), latency_max_ms(),
            (unsigned long long)own_seen, (unsigned long long)acknowledged, (unsigned long long)net_closed, drain,
            sent == total ? (double)(stopped - due(total - 1)) / 1e6 : 0, own_share, their_share);
+    net_hold();
     return 0;
 }

@@ -66,6 +66,7 @@ void net_start(int port);
 void net_connect(struct connection *, const char *path);
 void net_send(struct connection *, const uint8_t *payload, size_t n); /* leaves with the next net_poll */
 void net_poll(uint64_t timeout_ns);
+void net_hold(void); /* with hold=1: stay connected, the answer being printed, until standard input closes */
 
 /* ---- session.c: the handshake and the messages of both dialects ---- */
 

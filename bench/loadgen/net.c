@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,5 +256,16 @@ void net_poll(uint64_t timeout_ns) {
             writable(c);
         if (c->phase != CLOSED && events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
             readable(c);
+    }
+}
+
+void net_hold(void) {
+    struct pollfd input = {.fd = 0, .events = POLLIN};
+    char byte;
+    fflush(stdout);
+    while (number_option("hold", 0)) {
+        net_poll(100000000);
+        if (poll(&input, 1, 0) > 0 && read(0, &byte, 1) <= 0)
+            return;
     }
 }

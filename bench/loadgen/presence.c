@@ -69,7 +69,7 @@ int presence_mode(void) {
     session_start((struct script){.synced = on_synced, .awareness = on_awareness});
     uint64_t deadline = nanoseconds() + 30000000000u;
     for (int next = 0; synced < clients;) {
-        for (; next < clients && next - synced < 64; next++) {
+        for (; next < clients && next - synced < 64 && (!next || synced); next++) { /* the first opens the room */
             connections[next].index = next;
             session_connect(&connections[next], 0);
         }

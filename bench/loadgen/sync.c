@@ -3,8 +3,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/select.h>
-#include <unistd.h>
 
 static struct connection *connections;
 static int clients, ids, finished, broken;
@@ -70,19 +68,6 @@ static int split(struct bytes file, struct bytes **parts) {
     return count;
 }
 
-static void hold(void) {
-    char byte;
-    while (true) { /* until the harness closes our standard input */
-        net_poll(100000000);
-        fd_set input;
-        FD_ZERO(&input);
-        FD_SET(0, &input);
-        struct timeval now = {0};
-        if (select(1, &input, NULL, NULL, &now) > 0 && read(0, &byte, 1) <= 0)
-            return;
-    }
-}
-
 int sync_mode(void) {
     clients = (int)number_option("clients", 1);
     ids = (int)number_option("ids", 1);
@@ -124,8 +109,6 @@ int sync_mode(void) {
            (own_cpu() - own) / seconds, server_cpu() - theirs);
     if (dump)
         fclose(dump);
-    fflush(stdout);
-    if (number_option("hold", 0))
-        hold();
+    net_hold();
     return 0;
 }

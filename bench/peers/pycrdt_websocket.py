@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
-from hypercorn import Config
-from hypercorn.asyncio import serve
+from hypercorn import Config  # type: ignore[import-not-found]
+from hypercorn.asyncio import serve  # type: ignore[import-not-found]
 from pycrdt.websocket import ASGIServer, WebsocketServer
 
 

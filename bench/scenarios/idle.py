@@ -41,7 +41,7 @@ def run(lab: Lab, peer: Peer) -> None:
             time.sleep(watch)
             cpu = machine.cpu_seconds(server.pid) - cpu
             for document in range(0, connections, connections // 5):
-                lab.prove(server, name, content.clocks, document=document)
+                lab.prove(server, name, content.clocks, first=document)
     lab.run.figures |= {
         "open_s": answer["seconds"],
         "kb_opened": (opened - before) / connections,

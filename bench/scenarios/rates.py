@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from bench.errors import BenchError
 from bench.lab import Lab
-from bench.loadgen import Answer
+from bench.loadgen import Answer, Running
 from bench.peers import Peer
 from bench.process import Server
 
@@ -15,14 +15,15 @@ FIRST_RATE = 1_000.0
 LOWEST_RATE = 15.0
 
 
-def search(lab: Lab, peer: Peer, **load: Any) -> tuple[float, Answer | None]:
+def search(lab: Lab, peer: Peer, documents: int = 1, writers: int = 1, readers: int = 0) -> tuple[float, Answer | None]:
     """The best rate, in edits a second of all writers together, and what the load generator saw at 1,000 a second.
 
     A rate holds when every edit is delivered and the p99 from the moment it was due stays within 200 ms. A rate
     that fails while rising is tried a second time, since one hiccup of the machine fails a rate. Each step has a
     document of its own; a server that failed is replaced, so no step pays for another's backlog.
     """
-    settings = {"warm": 0.5, "seconds": 1 if lab.quick else 2.5, "drain": 2, **load}
+    settings: dict[str, object] = {"warm": 0.5, "seconds": 1 if lab.quick else 2.5, "drain": 2}
+    settings |= {"documents": documents, "writers": writers, "readers": readers}
     server: Server | None = None
     at_first: Answer | None = None
 
@@ -33,17 +34,17 @@ def search(lab: Lab, peer: Peer, **load: Any) -> tuple[float, Answer | None]:
             lab.warm(server)
         name = lab.name()
         try:
-            answer = lab.load(server, "edit", name=name, rate=round(rate), **settings)
+            with Running(server, "edit", name=name, rate=round(rate), hold=1, **settings) as clients:
+                answer = lab.run.keep(clients.answer())
+                good = _complete(answer) and answer["p99_ms"] <= P99_LIMIT_MS
+                if good and documents == 1:
+                    lab.prove(server, name, answer["sent"])
         except BenchError as error:
             lab.run.note(f"at {rate:,.0f} edits/s: {error}"[:300])
             server.stop()
             return False
-        complete = answer["delivered"] == answer["expected"] and not answer["closed"]
-        good = complete and answer["p99_ms"] <= P99_LIMIT_MS
         if rate == FIRST_RATE and (at_first is None or good):
             at_first = answer
-        if good and load.get("documents", 1) == 1:
-            lab.prove(server, name, answer["sent"])
         if not good:
             server.stop()
         return good
@@ -55,7 +56,11 @@ def search(lab: Lab, peer: Peer, **load: Any) -> tuple[float, Answer | None]:
             server.stop()
 
 
-def _bracket(holds: Any, quick: bool) -> float:
+def _complete(answer: Answer) -> bool:
+    return bool(answer["delivered"] == answer["expected"] and not answer["closed"])
+
+
+def _bracket(holds: Callable[[float], bool], quick: bool) -> float:
     good, bad, rate = 0.0, 0.0, FIRST_RATE
     while not good or not bad:
         if holds(rate) or (not quick and not bad and holds(rate)):

@@ -31,7 +31,7 @@ def run(lab: Lab, peer: Peer) -> None:
         for _ in range(rounds):
             name = lab.name()
             load = {"readers": 0, "rate": 500, "warm": 0, "seconds": 10, "drain": 0}
-            with Running(server, "edit", HOCUSPOCUS, name=name, **load) as writer:
+            with Running(server, "edit", dialect=HOCUSPOCUS, name=name, **load) as writer:
                 time.sleep(chance.uniform(0.5, 1.0))
                 server.kill()
                 acked = int(lab.run.keep(writer.answer())["acknowledged"])

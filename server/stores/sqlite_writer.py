@@ -164,13 +164,15 @@ class Writer:
             start = execute("SELECT number FROM marks WHERE document = ? AND seq >= ? ORDER BY seq LIMIT 1",
                             (log.key, upto)).fetchone()
             chain = """
-                WITH RECURSIVE chain (number, seq, previous) AS (
-                    SELECT number, seq, previous FROM entries WHERE number = ?1
-                    UNION ALL
-                    SELECT e.number, e.seq, e.previous FROM chain JOIN entries e ON e.number = chain.previous
-                    WHERE chain.seq > ?2 + 1 AND e.document = ?4
-                )
-                DELETE FROM entries WHERE number IN (SELECT number FROM chain WHERE seq <= ?3)"""
+                DELETE FROM entries WHERE number IN (
+                    WITH RECURSIVE chain (number, seq, previous) AS (
+                        SELECT number, seq, previous FROM entries WHERE number = ?1 AND document = ?4
+                        UNION ALL
+                        SELECT e.number, e.seq, e.previous FROM chain JOIN entries e ON e.number = chain.previous
+                        WHERE chain.seq > ?2 + 1 AND e.document = ?4
+                    )
+                    SELECT number FROM chain WHERE seq <= ?3
+                )"""
             gone = execute(chain, (start[0] if start else log.number, floor, upto, log.key)).rowcount
             if gone != upto - floor:
                 raise StoreCorrupted(document, f"{upto - floor - gone} of the entries {floor + 1} to {upto} are missing")

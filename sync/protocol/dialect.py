@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from .messages import Message
+from sync.protocol.messages import Message
 
 
 class Dialect(Protocol):

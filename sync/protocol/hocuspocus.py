@@ -9,11 +9,21 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from .errors import FieldTooLong, TrailingBytes, TruncatedMessage, UnexpectedMessage, UnknownMessage
-from .lib0 import read_var_bytes, read_var_string, read_var_uint, write_var_string, write_var_uint
-from .messages import AuthToken, Awareness, AwarenessQuery, CloseDocument, Message, Ping, Pong, Stateless, SyncUpdate
-from .names import check_address
-from .yws import read_sync
+from sync.protocol.errors import FieldTooLong, TrailingBytes, TruncatedMessage, UnexpectedMessage, UnknownMessage
+from sync.protocol.lib0 import read_var_bytes, read_var_string, read_var_uint, write_var_string, write_var_uint
+from sync.protocol.messages import (
+    AuthToken,
+    Awareness,
+    AwarenessQuery,
+    CloseDocument,
+    Message,
+    Ping,
+    Pong,
+    Stateless,
+    SyncUpdate,
+)
+from sync.protocol.names import check_address
+from sync.protocol.yws import read_sync
 
 SYNC: Final = 0
 AWARENESS: Final = 1
@@ -44,11 +54,12 @@ class Hocuspocus:
     def decode(self, frame: bytes, address: str) -> Message:
         """See `Dialect.decode`; `address` is that of the socket's last message, or ""."""
         prefix = _prefix(address)
-        if frame.startswith(prefix):
+        if address and frame.startswith(prefix):
             # Nearly all frames are one short edit of the same document as before, so they skip the general reader.
             at = len(prefix)
-            if frame[at : at + 2] == b"\x00\x02":
-                if len(frame) > at + 2 and frame[at + 2] < 0x80 and len(frame) == frame[at + 2] + at + 3:
+            if frame[at : at + 2] == b"\x00\x02" and len(frame) > at + 2:
+                length = frame[at + 2]
+                if length < 0x80 and len(frame) == length + at + 3:
                     return SyncUpdate(address, frame[at + 3 :])
         message, end = self._read(frame)
         if end != len(frame):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .errors import IntegerOutOfRange, InvalidText, OverlongInteger, TruncatedMessage
+from sync.protocol.errors import IntegerOutOfRange, InvalidText, OverlongInteger, TruncatedMessage
 
 MAX_INTEGER: Final = 2**53 - 1
 """The largest integer that JavaScript represents exactly; lib0 refuses to read a larger one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .errors import BadDocumentName, BadSessionId
+from sync.protocol.errors import BadDocumentName, BadSessionId
 
 MAX_DOCUMENT_NAME_BYTES: Final = 200
 MAX_SESSION_ID_BYTES: Final = 128

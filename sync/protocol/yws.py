@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from .errors import TrailingBytes, UnexpectedMessage, UnknownMessage
-from .lib0 import read_var_bytes, read_var_uint, write_var_string, write_var_uint
-from .messages import Awareness, AwarenessQuery, Message, SyncStep1, SyncStep2, SyncUpdate
+from sync.protocol.errors import TrailingBytes, UnexpectedMessage, UnknownMessage
+from sync.protocol.lib0 import read_var_bytes, read_var_uint, write_var_string, write_var_uint
+from sync.protocol.messages import Awareness, AwarenessQuery, Message, SyncStep1, SyncStep2, SyncUpdate
 
 SYNC: Final = 0
 AWARENESS: Final = 1
@@ -33,9 +33,10 @@ class YWebSocket:
 
         A frame holds one message: providers up to 3.x read no further, and those that do send one a frame.
         """
-        if frame[:2] == b"\x00\x02":
+        if frame[:2] == b"\x00\x02" and len(frame) > 2:
             # Nearly all frames are one short edit, so they skip the general reader.
-            if len(frame) > 2 and frame[2] < 0x80 and len(frame) == frame[2] + 3:
+            length = frame[2]
+            if length < 0x80 and len(frame) == length + 3:
                 return SyncUpdate(address, frame[3:])
         message, end = self._read(frame, address)
         if end != len(frame):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+
 from sync.rooms.errors import RoomError, StoreUnavailable
 from sync.rooms.ports import Append, Appended, Bus, Store
 from sync.rooms.room import Room
@@ -34,6 +35,7 @@ class Committer:
         self._work = asyncio.Event()
         self.task = asyncio.get_running_loop().create_task(self._run())
         self._housekeeping: set[asyncio.Task[None]] = set()
+        self._under_way: list[Room] = []
         self.healthy = True
         """Whether the last attempt to append succeeded."""
         self.commits = 0
@@ -43,6 +45,11 @@ class Committer:
         """The room has something to append. Idempotent."""
         self._waiting[room] = None
         self._work.set()
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of applied edits that wait for the store, in the rooms that wait or are being written."""
+        return sum([room.journal.pending_bytes for room in {**self._waiting, **dict.fromkeys(self._under_way)}])
 
     async def close(self) -> None:
         """Stop, after the snapshots under way. What is pending then is not durable and was not acknowledged."""
@@ -54,6 +61,7 @@ class Committer:
         while True:
             await self._work.wait()
             rooms, batch = self._gather()
+            self._under_way = rooms
             if not batch:
                 continue
             try:

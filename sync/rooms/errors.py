@@ -7,6 +7,8 @@ class RoomError(Exception):
     """The root. `code` is stable; `reason` says in a sentence what happened and what to do."""
 
     code = "room-error"
+    transient = False
+    """Whether the same again later is likely to succeed."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -17,6 +19,7 @@ class StoreUnavailable(RoomError):
     """The store cannot be read or written just now. Trying again later is right."""
 
     code = "store-unavailable"
+    transient = True
 
 
 class StoreCorrupted(RoomError):
@@ -78,12 +81,14 @@ class Overloaded(RoomError):
     """The node has as much work as its limits allow. Trying again later is right."""
 
     code = "overloaded"
+    transient = True
 
 
 class ShuttingDown(RoomError):
     """The node stops. Whoever connects again reaches another node, or this one started anew."""
 
     code = "shutting-down"
+    transient = True
 
 
 class PeerIncoherent(RoomError):

@@ -12,6 +12,8 @@ class RoomLimits(NamedTuple):
     document_bytes: int = 64 << 20
     presence_state_bytes: int = 64 << 10
     presence_timeout: float = 30.0
+    rooms: int = 10_000
+    """Open rooms; the next one is refused."""
     idle_after: float = 10.0
     """A document leaves memory when nobody has written or joined for this long."""
     backlog_bytes: int = 1 << 20

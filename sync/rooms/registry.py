@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterator, Sequence
 
 from sync.rooms.committer import Committer
-from sync.rooms.errors import Overloaded, RoomError, ShuttingDown
+from sync.rooms.errors import Overloaded, RoomError, ShuttingDown, StoreUnavailable
 from sync.rooms.limits import RoomLimits
 from sync.rooms.ports import Bus, Draft, Store
 from sync.rooms.room import Room
@@ -32,6 +33,9 @@ class Rooms:
         self._turning: list[Room] = []
         self._loop = asyncio.get_running_loop()
         self.committer = Committer(store, bus, limits.keep_entries)
+        self._lagging: dict[Room, None] = {}
+        self.full = False
+        """Whether more edits wait for the store than the node may hold; see `admit`."""
         self._closing = False
         self._tasks = [
             self._loop.create_task(self._sweep_now_and_then()),
@@ -48,36 +52,41 @@ class Rooms:
     def open(self, document: str) -> Room:
         """The room of the document, made if need be. Loading starts with its first use.
 
-        Raises `ShuttingDown` once `close` has begun.
+        Raises `ShuttingDown` once `stop` was called, and `Overloaded` when the node has as many rooms as it may have.
         """
         room = self._rooms.get(document)
         if room is None or room.failed:
             if self._closing:
                 raise ShuttingDown("this node stops; connect again in a moment")
-            room = Room(document, self.store, self.limits, self._schedule, self.committer.wake)
+            if room is not None:
+                self._forget(room)
+            if len(self._rooms) >= self.limits.rooms:
+                self._make_place()
+            room = Room(document, self.store, self.limits, self._schedule, self.committer.wake, self._lags)
             self._rooms[document] = room
             self._bus.subscribe(document, self._news)
         return room
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of applied edits that wait for the store."""
-        return sum([room.journal.pending_bytes for room in self._rooms.values()])
-
     async def admit(self) -> None:
         """Return when the node can take more edits: at once, or after the store has caught up.
 
-        Raises `Overloaded` when that takes too long.
+        Whoever reads edits from outside awaits this between them, so that a slow store slows the readers down.
         """
+        while self.full:
+            await asyncio.sleep(DRAIN_SECONDS)
 
     async def settle(self) -> None:
         """Return when everything applied is durable. Endless while the store is away: the caller sets a bound."""
         while not all(room.journal.idle for room in self._rooms.values()) or self._turning:
             await asyncio.sleep(0.01)
 
-    async def close(self) -> None:
-        """Stop: no new rooms, everything applied made durable if the store lets it, everything released."""
+    def stop(self) -> None:
+        """Open no more rooms. What is open goes on until `close`."""
         self._closing = True
+
+    async def close(self) -> None:
+        """Release everything. What is not durable then was not acknowledged; `settle` comes first in a clean stop."""
+        self.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -106,12 +115,17 @@ class Rooms:
         if room is not None:
             room.news(after, drafts)
 
+    def _lags(self, room: Room) -> None:
+        self._lagging[room] = None
+
     async def _drain_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(DRAIN_SECONDS)
-            for room in list(self._rooms.values()):
-                if room.audience.lagging:
-                    room.drain()
+            self.full = self.committer.pending_bytes > self.limits.pending_bytes
+            for room in list(self._lagging):
+                room.drain()
+                if not room.audience.lagging:
+                    del self._lagging[room]
 
     async def _sweep_now_and_then(self) -> None:
         while True:
@@ -121,8 +135,17 @@ class Rooms:
                 if room.attendance is not None:
                     room.attendance.expire()
                 room.unload(now)
-                if room.failed or (room.resting and not len(room.audience) and now - room.used > self.limits.idle_after):
+                if room.failed or (
+                    room.resting and not len(room.audience) and now - room.used > self.limits.idle_after
+                ):
                     self._forget(room)
+
+    def _make_place(self) -> None:
+        for room in list(self._rooms.values()):
+            if not len(room.audience) and (room.resting or room.unload(math.inf)):
+                self._forget(room)
+        if len(self._rooms) >= self.limits.rooms:
+            raise Overloaded("this node has as many documents open as it may have; try again in a moment")
 
     def _forget(self, room: Room) -> None:
         if self._rooms.get(room.name) is room:
@@ -134,13 +157,12 @@ class Rooms:
     async def _poll_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(self.limits.poll_interval)
-            known = {name: room for name, room in self._rooms.items() if not room.resting or len(room.audience)}
+            rooms = dict(self._rooms)
             try:
-                heads = await self.store.heads(known)
-            except RoomError as error:
+                heads = await self.store.heads(rooms)
+            except StoreUnavailable as error:
                 log.warning("store not polled", extra={"reason": error.reason})
                 continue
             for name, head in heads.items():
-                room = known[name]
-                if head > room.journal.head and not room.journal.in_flight:
-                    room.look(head)
+                if head > rooms[name].journal.head:
+                    rooms[name].catch_up_with_store()

@@ -13,8 +13,15 @@ from crdt.errors import CrdtError, MissingCauses
 from crdt.updates import EMPTY_UPDATE
 from sync.rooms.attendance import Attendance
 from sync.rooms.audience import Audience
-from sync.rooms.errors import DocumentTooLarge, DocumentUnreadable, Forbidden, LineageDiffers, RoomError
-from sync.rooms.errors import StoreUnavailable, UpdateTooLarge
+from sync.rooms.errors import (
+    DocumentTooLarge,
+    DocumentUnreadable,
+    Forbidden,
+    LineageDiffers,
+    RoomError,
+    StoreUnavailable,
+    UpdateTooLarge,
+)
 from sync.rooms.journal import Journal
 from sync.rooms.limits import RoomLimits
 from sync.rooms.peer import Peer
@@ -57,6 +64,14 @@ class Arrival(NamedTuple):
     update: bytes
 
 
+def _contains(document: Document, update: bytes) -> bool:
+    """Whether the document has everything of the update already: what a reader answers to our step 1, usually."""
+    try:
+        return Document.load([document.encode()]).apply(update) is Verdict.DUPLICATE
+    except CrdtError:
+        return False
+
+
 class Room:
     """A document, its peers, and the tail of its log that is not durable yet.
 
@@ -70,8 +85,9 @@ class Room:
         "_failed",
         "_greetings",
         "_joining",
-        "_limits",
+        "_lags",
         "_left_at",
+        "_limits",
         "_loading",
         "_loop",
         "_reading",
@@ -99,13 +115,16 @@ class Room:
         limits: RoomLimits,
         schedule: Callable[[Room], None],
         wake: Callable[[Room], None],
+        lags: Callable[[Room], None],
     ) -> None:
+        """`schedule` sees to it that `turn` is called, `wake` that `take` is, and `lags` that `drain` is."""
         self.name = name
         self._store = store
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._schedule = schedule
         self._wake = wake
+        self._lags = lags
         self.scheduled = False
         self.audience = Audience(limits.backlog_bytes)
         self.attendance: Attendance | None = None
@@ -299,7 +318,7 @@ class Room:
         for index, update in enumerate(updates):
             size += len(update)
             if arrivals is not None and not arrivals[index].peer.can_write:
-                if update != EMPTY_UPDATE and not document.contains(update):
+                if update != EMPTY_UPDATE and not _contains(document, update):
                     refusals[index] = Forbidden("this token may read the document but not change it")
             elif len(update) > limits.update_bytes:
                 refusals[index] = UpdateTooLarge(len(update), limits.update_bytes)
@@ -314,6 +333,7 @@ class Room:
         full = self.audience.relay(updates)
         if full:
             self.audience.lag(full, document.state_vector())
+            self._lags(self)
 
     # Loading and leaving
 
@@ -341,7 +361,9 @@ class Room:
             document = Document.load(states + [entry.update for entry in stored.entries])
         except CrdtError as error:
             log.error("document cannot be loaded", extra={"document": self.name, "code": error.code})
-            self.fail(DocumentUnreadable("what is stored of the document cannot be read; an operator has to look at it"))
+            self.fail(
+                DocumentUnreadable("what is stored of the document cannot be read; an operator has to look at it")
+            )
         except RoomError as error:
             self.fail(error)
         else:
@@ -353,7 +375,7 @@ class Room:
             self._since_snapshot_bytes = sum(len(entry.update) for entry in stored.entries)
             if moved and self._left_at is not None:
                 self.audience.lag([peer for peer in self.audience if peer.live], self._left_at)
-                self.drain()
+                self._lags(self)
             self._left_at = None
             self._schedule(self)
         finally:
@@ -461,6 +483,13 @@ class Room:
         except RoomError as error:
             self.fail(error)
 
+    def catch_up_with_store(self) -> None:
+        """Somebody else may have appended: read on, and tell the peers, if there are any."""
+        if self._document is not None:
+            self.read_on()
+        elif len(self.audience):
+            self._load()
+
     def read_on(self) -> None:
         """Read what others appended behind our head, then go on appending."""
         if self._reading is None and self._document is not None and self._failed is None:
@@ -495,7 +524,9 @@ class Room:
         outcomes = document.apply_all(updates)
         for outcome in outcomes:
             if isinstance(outcome, CrdtError):
-                raise DocumentUnreadable("an entry of the document's log cannot be applied; an operator has to look at it")
+                raise DocumentUnreadable(
+                    "an entry of the document's log cannot be applied; an operator has to look at it"
+                )
         self.created = True
         self.journal.head += len(updates)
         self._since_snapshot += len(updates)

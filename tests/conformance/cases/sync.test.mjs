@@ -43,6 +43,11 @@ for (const version of versions) {
       await until('Bob has it all', () => bob.text.toString() === 'and after; before the socket', [bob])
     })
 
+    test('a token is no obstacle where none is needed', async (t) => {
+      const alice = version.open(t, { server: openServer(), name: uniqueName(), token: 'left over from another server' })
+      await until('Alice is synced', () => alice.synced, [alice])
+    })
+
     test('a deletion and formatting travel', async (t) => {
       const { alice, bob } = await both(t, version)
       alice.text.insert(0, 'plain bold gone')

@@ -12,6 +12,7 @@ from ebbtide_client.errors import (
     OutboxInUse,
     Refused,
     ServerBusy,
+    SyncStopped,
     UnexpectedAnswer,
     Unreachable,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "ServerBusy",
     "Settings",
     "Status",
+    "SyncStopped",
     "UnexpectedAnswer",
     "Unreachable",
 ]

@@ -1,4 +1,4 @@
-"""When to try again: exponential back-off with full jitter, so that a restarted server is not met by everyone at once."""
+"""When to try again: exponential back-off with full jitter, so that not everyone meets a restarted server at once."""
 
 from __future__ import annotations
 

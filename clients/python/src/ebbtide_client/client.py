@@ -20,8 +20,8 @@ from ebbtide_client.status import Mode
 class Client:
     """`async with Client("https://example.org", path="outbox.sqlite", token=...) as client: ...`
 
-    `path` is the SQLite file of the outbox, made if it is not there; one client at a time may have it open. `token` is a
-    JWT, or a callable (plain or async) that returns a fresh one and is called again when the server refuses the last.
+    `path` is the SQLite file of the outbox, made if it is not there; one client at a time may have it open. `token` is
+    a JWT, or a callable (plain or async) that returns a fresh one and is called again when the server refuses the last.
     `device` names this device in the server's log; by default it is a random id that the outbox keeps.
     """
 
@@ -57,7 +57,7 @@ class Client:
     ) -> None:
         try:
             for document in self._documents.values():
-                await document.close()
+                await document.switch(Mode.OFFLINE)
         finally:
             await self._endpoint.close()
             self._outbox.close()
@@ -65,15 +65,15 @@ class Client:
     async def open(self, name: str, mode: Mode = Mode.LIVE, *, client_id: int | None = None) -> Document:
         """The document as this device knows it, at once and without the network; `mode` says how it is kept in sync.
 
-        Opened twice, it is the same object, switched to `mode`. `client_id` is the Yjs client id of the edits to come, a
-        random one by default; whoever sets it sees to it that no two replicas ever write under one id.
+        Opened twice, it is the same object, switched to `mode`. `client_id` is the Yjs client id of the edits to come,
+        a random one by default; whoever sets it sees to it that no two replicas ever write under one id.
         """
         async with self._opening:
             if name not in self._documents:
                 stored = await asyncio.to_thread(self._outbox.load, name)
                 self._replicas[name] = replica = Replica(name, self._outbox, stored, client_id)
                 await replica.compact(self._settings.compact_after)
-                self._documents[name] = Document(replica, self._pusher, self._engine, self._settings)
+                self._documents[name] = Document(replica, self._pusher, self._engine)
             document = self._documents[name]
             if document.mode is not mode:
                 await document.switch(mode)
@@ -84,21 +84,21 @@ class Client:
         return self._outbox.unsynced()
 
     async def push(self) -> Pushed:
-        """Send all that waits, of documents that are not open too, and pull the open ones. Raises as `Document.push`."""
+        """Send all that waits, of closed documents too, and pull the open ones. Raises as `Document.push`."""
         return await self._pusher.exchange(sorted(self._replicas.keys() | self.unsynced().keys()))
 
     async def discard(self, name: str) -> list[bytes]:
         """Forget this device's copy of a document; the next `open` takes the server's.
 
-        Returns the updates that the server never confirmed, rejected ones included, so that they can be kept or shown. The
-        way out of `LineageDiffers`, and of a rejected edit that later ones build on. An open `Document` of the name is
-        closed, and is not to be edited any more.
+        Returns the updates that the server never confirmed, rejected ones included, so that they can be kept or shown.
+        The way out of `LineageDiffers`, and of a rejected edit that later ones build on. Edits of an open `Document` of
+        that name raise `OutboxFailed` from then on.
         """
         async with self._opening:
             document = self._documents.pop(name, None)
             if document is not None:
-                await document.close()
-                self._replicas.pop(name).detach()
+                await document.switch(Mode.OFFLINE)
+                self._replicas.pop(name).discard()
             return await asyncio.to_thread(self._outbox.discard, name)
 
     def _engine(self, replica: Replica, mode: Mode) -> Engine:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from pycrdt import Doc
 
-from ebbtide_client.errors import LineageDiffers
+from ebbtide_client.errors import LineageDiffers, SyncStopped
 from ebbtide_client.push import Pushed, Pusher
 from ebbtide_client.replica import Replica
-from ebbtide_client.settings import Settings
 from ebbtide_client.status import Connection, Mode, Status
+
+log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -25,13 +27,10 @@ class Engine(Protocol):
 class Document:
     """Made by `Client.open`. Belongs to the thread of its event loop."""
 
-    def __init__(
-        self, replica: Replica, pusher: Pusher, engine: Callable[[Replica, Mode], Engine], settings: Settings
-    ) -> None:
+    def __init__(self, replica: Replica, pusher: Pusher, engine: Callable[[Replica, Mode], Engine]) -> None:
         self._replica = replica
         self._pusher = pusher
         self._engine = engine
-        self._settings = settings
         self._mode = Mode.OFFLINE
         self._task: asyncio.Task[None] | None = None
 
@@ -51,8 +50,8 @@ class Document:
     def edit(self) -> AbstractContextManager[Doc[Any]]:
         """A transaction: `with document.edit() as ydoc`. What is done inside becomes one edit, durable at the end.
 
-        An exception inside does not undo what was done before it: Yjs has no roll-back. Raises `OutboxFailed` at the end
-        when SQLite cannot write; the edit is then in memory alone and is tried again with the next one.
+        An exception inside does not undo what was done before it: Yjs has no roll-back. Raises `OutboxFailed` at the
+        end when SQLite cannot write; the edit is then in memory alone and is tried again with the next one.
         """
         return self._replica.edit()
 
@@ -72,26 +71,31 @@ class Document:
     async def synced(self) -> None:
         """Return when every edit made so far is durable on the server, or was rejected.
 
-        Waits while offline: set a bound with `asyncio.timeout`. Raises `LineageDiffers` when waiting is of no use.
+        Waits while offline: set a bound with `asyncio.timeout`. Raises `LineageDiffers` or `SyncStopped`
+        when waiting is of no use.
         """
         async for status in self.changes():
             if status.unsynced == 0:
                 return
-            if isinstance(status.problem, LineageDiffers):
+            if isinstance(status.problem, LineageDiffers | SyncStopped):
                 raise status.problem
 
     async def switch(self, mode: Mode) -> None:
         """Change how the document is kept in sync. Edits wait in the outbox meanwhile."""
-        await self._stop()
-        self._mode = mode
+        task, self._task, self._mode = self._task, None, mode
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._replica.show(Connection.OFFLINE)
         if mode is not Mode.OFFLINE:
-            self._task = asyncio.create_task(self._engine(self._replica, mode).run(), name=f"{mode.value} {self.name}")
+            self._task = asyncio.create_task(self._keep_in_sync(self._engine(self._replica, mode)))
 
     async def push(self, at_most: int | None = None) -> Pushed:
-        """One exchange with the server now, in any mode: send the outbox (or its `at_most` oldest entries), fetch the rest.
+        """One exchange with the server now, in any mode: send the outbox, then fetch what others wrote.
 
-        Returns when every receipt is in. Raises `Unreachable`, `ServerBusy`, `AccessDenied`, `Refused`,
-        `UnexpectedAnswer` or `LineageDiffers`; what was confirmed before stays confirmed, the rest stays in the outbox.
+        `at_most` bounds it to the oldest entries. Returns when each is durable or rejected. Raises `Unreachable`,
+        `ServerBusy`, `AccessDenied`, `Refused`, `UnexpectedAnswer` or `LineageDiffers`; what was confirmed before that
+        stays confirmed, the rest stays in the outbox.
         """
         return await self._pusher.exchange([self.name], at_most)
 
@@ -103,14 +107,9 @@ class Document:
             await self.switch(self._mode)
         return count
 
-    async def close(self) -> None:
-        """Stop syncing. Edits made later raise `OutboxFailed` once the client is closed. Idempotent."""
-        await self._stop()
-        await self._replica.compact(self._settings.compact_after)
-
-    async def _stop(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        self._replica.show(Connection.OFFLINE)
+    async def _keep_in_sync(self, engine: Engine) -> None:
+        try:
+            await engine.run()
+        except Exception as error:
+            log.exception("sync of a document stopped")
+            self._replica.show(Connection.OFFLINE, SyncStopped(f"an error in this client stopped the sync: {error!r}"))

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from ebbtide_client.errors import AccessDenied, Refused, ServerBusy, UnexpectedAnswer, Unreachable
 from ebbtide_client.settings import Settings
@@ -51,7 +51,9 @@ class Endpoint:
         headers = {**await self._authorization(), "Content-Type": _MSGPACK, "Accept": _MSGPACK}
         timeout = aiohttp.ClientTimeout(total=self._settings.request_timeout)
         try:
-            async with self._http.post(f"{self._url}/api/v1/sync", data=body, headers=headers, timeout=timeout) as answer:
+            async with self._http.post(
+                f"{self._url}/api/v1/sync", data=body, headers=headers, timeout=timeout
+            ) as answer:
                 content = await answer.read()
                 if answer.status != 200:
                     self._raise_for(answer.status, answer.headers, content)
@@ -92,8 +94,11 @@ class Endpoint:
         if self._source is None:
             return {}
         if self._token is None:
-            token = self._source() if callable(self._source) else self._source
-            self._token = await token if inspect.isawaitable(token) else token
+            try:
+                token = self._source() if callable(self._source) else self._source
+                self._token = await token if inspect.isawaitable(token) else token
+            except Exception as error:
+                raise AccessDenied(f"the token source failed: {error!r}") from error
         return {"Authorization": f"Bearer {self._token}"}
 
     def _raise_for(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
@@ -108,7 +113,7 @@ class Endpoint:
 
 
 def _unreachable(error: Exception) -> Unreachable:
-    return Unreachable(f"the server cannot be reached: {error or type(error).__name__}")
+    return Unreachable(f"the server cannot be reached: {str(error) or type(error).__name__}")
 
 
 def _problem(content: bytes) -> tuple[str, str]:

@@ -66,7 +66,7 @@ class LineageDiffers(ClientError):
 
 
 class OutboxFailed(ClientError):
-    """SQLite could not write. The edit is in memory, and is tried again with the next edit; it does not survive a restart."""
+    """SQLite could not write. An edit is then in memory alone, and is tried again with the next one."""
 
     code = "outbox-failed"
 
@@ -75,3 +75,9 @@ class OutboxInUse(ClientError):
     """Another process, or another `Client`, has the outbox open."""
 
     code = "outbox-in-use"
+
+
+class SyncStopped(ClientError):
+    """An error in this client, which is logged. Edits are kept; switching the mode starts the sync again."""
+
+    code = "sync-stopped"

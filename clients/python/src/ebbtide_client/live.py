@@ -1,18 +1,17 @@
 """Live sync of one document over the y-websocket protocol (yjs/y-protocols `PROTOCOL.md`).
 
 The socket makes edits quick; what makes them safe is a confirmation. Before a socket is opened, an exchange drains the
-outbox with receipts and compares lineages. What is written from then on goes over the socket, and the server sends each
-edit back to its author once it is durable. An edit counts as confirmed by that echo only on the socket it was first sent
-on: after a reconnect the same bytes might reach us from somebody who relays them, before they are durable again. Everything
-else, be it an echo that does not come or an edit that was refused, is settled by one more exchange.
+outbox with receipts and compares lineages. What is written from then on goes over the socket, and the server sends
+each edit back to its author once it is durable. Such an echo counts only on the socket that the edit was first sent on:
+after a reconnect the same bytes might come from somebody who relays them, before they are durable again. An echo that
+does not come, or an edit that was refused, is settled by one more exchange.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
 import aiohttp
 from pycrdt import (
@@ -59,6 +58,7 @@ class LiveEngine:
             try:
                 replica.show(Connection.CONNECTING, replica.status.problem)
                 await self._pusher.exchange([replica.name])
+                await replica.compact(self._settings.compact_after)
                 async with self._endpoint.socket(replica.name) as socket:
                     await Socket(socket, replica, self._outbox, self._pusher, self._settings).run(self._connected)
                 error = self._closed(socket)
@@ -108,9 +108,7 @@ class Socket:
 
         Raises `ClientError` when the replica or what the server sends does not let it go on.
         """
-        tasks = [
-            asyncio.create_task(part) for part in (self._receive(connected), self._send(), self._confirm_now_and_then())
-        ]
+        tasks = [asyncio.create_task(part) for part in (self._receive(connected), self._send(), self._tend())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -124,6 +122,8 @@ class Socket:
     async def _receive(self, connected: Callable[[], None]) -> None:
         await self._socket.send_bytes(create_sync_message(self._replica.ydoc))
         async for message in self._socket:
+            if message.type is aiohttp.WSMsgType.ERROR:
+                return
             if message.type is not aiohttp.WSMsgType.BINARY or len(message.data) < 2:
                 raise UnexpectedAnswer("the server sent something that is no y-websocket message")
             frame: bytes = message.data
@@ -156,8 +156,8 @@ class Socket:
             step2 = handle_sync_message(step1[1:], self._replica.ydoc)
         except ValueError as error:
             raise UnexpectedAnswer("the server sent a malformed state vector") from error
-        assert step2 is not None
-        await self._socket.send_bytes(step2)
+        if step2 is not None:
+            await self._socket.send_bytes(step2)
 
     async def _send(self) -> None:
         replica, settings = self._replica, self._settings
@@ -173,8 +173,10 @@ class Socket:
                     await self._socket.send_bytes(create_update_message(entry.update))
             await replica.outgoing.wait()
 
-    async def _confirm_now_and_then(self) -> None:
+    async def _tend(self) -> None:
+        """Settle what no echo settles, and keep the log short."""
         while True:
+            await self._replica.compact(self._settings.compact_after)
             try:
                 async with asyncio.timeout(self._settings.confirm_after):
                     await self._doubtful.wait()

@@ -1,7 +1,7 @@
 """The durable side of a client: each document's local log, and the edits that the server has not confirmed.
 
 Edits become durable before the call that made them returns. What can be fetched or sent again (others' updates,
-confirmations) is written in order behind them but costs no fsync of its own: a loss of power may take it, a kill may not.
+confirmations) is written in order with them but costs no fsync of its own: a loss of power may take it, a kill may not.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Outbox:
             raise
 
     def _prepare(self) -> None:
-        # Two writers on one outbox would send and confirm each other's entries: the lock is held until the file is closed.
+        # Two clients on one outbox would compact each other's logs: the lock is held until the file is closed.
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("BEGIN EXCLUSIVE")
@@ -146,14 +146,14 @@ class Outbox:
             return dict(db.execute("SELECT document, count(*) FROM outbox WHERE code IS NULL GROUP BY document"))
 
     def pending(self, documents: Collection[str], after: int, max_entries: int, max_bytes: int) -> list[Entry]:
-        """The oldest entries of `documents` with ids above `after`: at least one if there is any, else within the bounds."""
+        """The oldest entries of `documents` above id `after`, within the bounds, but one if there is any."""
         marks = ",".join("?" * len(documents))
         entries: list[Entry] = []
         size = 0
         with self._transaction(durable=False) as db:
             rows = db.execute(
-                "SELECT id, outbox.document, lineage, content FROM outbox LEFT JOIN lineage USING (document)"
-                f" WHERE outbox.document IN ({marks}) AND id > ? AND code IS NULL ORDER BY id LIMIT ?",  # noqa: S608
+                "SELECT id, outbox.document, lineage, content FROM outbox LEFT JOIN lineage USING (document)"  # noqa: S608
+                f" WHERE outbox.document IN ({marks}) AND id > ? AND code IS NULL ORDER BY id LIMIT ?",
                 (*documents, after, max_entries),
             )
             for row in rows:
@@ -185,11 +185,11 @@ class Outbox:
                 "UPDATE outbox SET code = NULL, reason = NULL WHERE document = ? AND code IS NOT NULL", (document,)
             ).rowcount
 
-    def last(self, document: str) -> tuple[int, int]:
-        """The id of the document's newest log entry (0: none), and how many it has."""
+    def last(self, document: str) -> int:
+        """The id of the document's newest log entry; 0 when it has none."""
         with self._transaction(durable=False) as db:
-            row = db.execute("SELECT coalesce(max(id), 0), count(*) FROM log WHERE document = ?", (document,)).fetchone()
-        return row[0], row[1]
+            row = db.execute("SELECT coalesce(max(id), 0) FROM log WHERE document = ?", (document,)).fetchone()
+        return int(row[0])
 
     def compact(self, document: str, upto: int, state: bytes) -> None:
         """Replace the log up to and including `upto` by `state`, which holds all of it."""

@@ -30,8 +30,6 @@ class Pushed:
     applied: int = 0
     duplicate: int = 0
     rejected: int = 0
-    kept: int = 0
-    """Sent, but neither taken nor refused for good: they are still in the outbox."""
 
 
 class Pusher:
@@ -49,11 +47,11 @@ class Pusher:
     async def exchange(self, documents: Collection[str], at_most: int | None = None) -> Pushed:
         """Push what the outbox has of these documents, in order, then pull those of them that are open.
 
-        `at_most` bounds the entries that are pushed. Returns once every receipt is in. Raises what `Endpoint.sync` does,
-        and `LineageDiffers` after everything else has been seen to. What was answered before an error is kept.
+        `at_most` bounds the entries that are pushed. Returns once each of them is durable or rejected. Raises what
+        `Endpoint.sync` does; `ServerBusy` or `LineageDiffers`, after everything else was seen to, when receipts say so.
         """
         pushed = Pushed()
-        strangers: list[LineageDiffers] = []
+        undecided: list[ClientError] = []
         largest = self._settings.batch_entries
         left = sys.maxsize if at_most is None else at_most
         after, more = 0, True
@@ -74,13 +72,13 @@ class Pusher:
                 pushed.rejected += 1
             else:
                 pushed.requests += 1
-                self._settle(batch, answer, pushed, strangers)
-                self._take_in(pull, answer, strangers)
+                self._settle(batch, answer, pushed, undecided)
+                self._take_in(pull, answer, undecided)
             if batch:
                 after = batch[-1].id
                 left -= len(batch)
-        for stranger in strangers:
-            raise stranger
+        if undecided:
+            raise undecided[0]
         return pushed
 
     def _request(self, batch: Sequence[Entry], pull: Sequence[Replica]) -> dict[str, Any]:
@@ -96,11 +94,10 @@ class Pusher:
         }
 
     def _settle(
-        self, batch: Sequence[Entry], answer: Mapping[str, Any], pushed: Pushed, strangers: list[LineageDiffers]
+        self, batch: Sequence[Entry], answer: Mapping[str, Any], pushed: Pushed, undecided: list[ClientError]
     ) -> None:
         entries = {str(entry.id): entry for entry in batch}
         durable: dict[str, list[int]] = {}
-        pushed.kept += len(batch)
         for receipt in _objects(answer, "receipts"):
             entry = entries.pop(str(receipt.get("id")), None)
             if entry is None:
@@ -109,16 +106,16 @@ class Pusher:
             reason = str(receipt.get("reason") or code)
             if status in ("applied", "duplicate"):
                 durable.setdefault(entry.document, []).append(entry.id)
-                pushed.kept -= 1
                 pushed.applied += status == "applied"
                 pushed.duplicate += status == "duplicate"
             elif status != "rejected":
                 raise UnexpectedAnswer(f"a receipt has the unknown status {status!r}")
             elif code == _LINEAGE_DIFFERS:
-                strangers.append(LineageDiffers(entry.document, reason))
-            elif code not in _LATER:
+                undecided.append(LineageDiffers(entry.document, reason))
+            elif code in _LATER:
+                undecided.append(ServerBusy(reason))
+            else:
                 self._reject(entry, code, reason)
-                pushed.kept -= 1
                 pushed.rejected += 1
         for document, ids in durable.items():
             replica = self._replicas.get(document)
@@ -134,16 +131,16 @@ class Pusher:
         else:
             self._outbox.reject(entry.id, code, reason)
 
-    def _take_in(self, pull: Sequence[Replica], answer: Mapping[str, Any], strangers: list[LineageDiffers]) -> None:
-        deltas = answer.get("deltas")
-        if pull and not isinstance(deltas, Mapping):
-            raise UnexpectedAnswer("the answer to a push lacks its deltas")
+    def _take_in(self, pull: Sequence[Replica], answer: Mapping[str, Any], undecided: list[ClientError]) -> None:
+        deltas = answer.get("deltas") or {}
+        if not isinstance(deltas, Mapping):
+            raise UnexpectedAnswer("the answer to a push has malformed deltas")
         for replica in pull:
             delta = deltas.get(replica.name, {})
             try:
                 replica.trace(delta.get("lineage"))
             except LineageDiffers as error:
-                strangers.append(error)
+                undecided.append(error)
                 continue
             update = delta.get("update")
             if isinstance(update, bytes):
@@ -166,6 +163,7 @@ class PushEngine:
             replica.outgoing.clear()
             try:
                 await self._pusher.exchange([replica.name])
+                await replica.compact(settings.compact_after)
             except ClientError as error:
                 replica.show(Connection.OFFLINE, error)
                 if isinstance(error, LineageDiffers):

@@ -17,8 +17,6 @@ from ebbtide_client.errors import ClientError, LineageDiffers, OutboxFailed, Une
 from ebbtide_client.outbox import Outbox, Stored
 from ebbtide_client.status import Connection, Rejected, Status
 
-_EMPTY_UPDATE = b"\x00\x00"
-
 
 class Replica:
     """Made and used on the thread of the event loop, like the pycrdt document in it."""
@@ -35,7 +33,9 @@ class Replica:
         """Set when the outbox got an entry; the engine that sends it clears this."""
         self._outbox = outbox
         self._unwritten: list[bytes] = []
+        self._logged = len(stored.updates)
         self._integrating = False
+        self._discarded = False
         self._changed = asyncio.Event()
         self._subscription = self.ydoc.observe(self._keep)
 
@@ -48,36 +48,44 @@ class Replica:
             with self.ydoc.transaction():
                 yield self.ydoc
         except ExceptionGroup as group:
-            for error in group.exceptions:
-                if isinstance(error, OutboxFailed):
-                    raise error from None
-            raise
+            raise _outbox_failure(group) from None
 
     def _keep(self, event: TransactionEvent) -> None:
+        if self._discarded:
+            raise OutboxFailed(f"the local copy of {self.name!r} was discarded: open the document again")
         if self._integrating:
+            self._outbox.receive(self.name, event.update)
+            self._logged += 1
             return
         # What could not be written goes first with the next edit, which depends on it.
         self._unwritten.append(event.update)
         self._outbox.record(self.name, self._unwritten)
         written = len(self._unwritten)
         self._unwritten.clear()
+        self._logged += written
         self.outgoing.set()
         self._show(unsynced=self.status.unsynced + written)
+
+    def discard(self) -> None:
+        """Refuse edits from now on: what they build on is gone from the outbox."""
+        self._discarded = True
 
     # What the engines learn
 
     def integrate(self, update: bytes) -> None:
-        """Apply and keep what the server sent. Raises `UnexpectedAnswer` when it is no update, `OutboxFailed`."""
-        if update == _EMPTY_UPDATE:
-            return
+        """Apply what the server sent, and keep what was new in it.
+
+        Raises `UnexpectedAnswer` when it is no update, `OutboxFailed`.
+        """
         self._integrating = True
         try:
             self.ydoc.apply_update(update)
         except ValueError as error:
             raise UnexpectedAnswer(f"the server sent an update that cannot be applied: {error}") from error
+        except ExceptionGroup as group:
+            raise _outbox_failure(group) from None
         finally:
             self._integrating = False
-        self._outbox.receive(self.name, update)
 
     def trace(self, lineage: str | None) -> None:
         """Compare the server's lineage (None: it has no such document yet) with ours, and take it where we have none.
@@ -134,9 +142,14 @@ class Replica:
 
     async def compact(self, after: int) -> None:
         """Make the local log one entry when it has more than `after`. Raises `OutboxFailed`."""
-        last, count = await asyncio.to_thread(self._outbox.last, self.name)
         # An edit that could not be written would get into the log by this door, and never into the outbox.
-        if count > after and not self._unwritten:
-            # The state is the log up to `last` and more. Only what waits for its causes is missing, and the server sends
-            # that again: a local edit never waits.
-            await asyncio.to_thread(self._outbox.compact, self.name, last, self.ydoc.get_update())
+        if self._logged <= after or self._unwritten:
+            return
+        self._logged = 1
+        # What was received and waits for its causes is neither in the state nor in the log: the server has it.
+        await asyncio.to_thread(self._outbox.compact, self.name, self._outbox.last(self.name), self.ydoc.get_update())
+
+
+def _outbox_failure(group: ExceptionGroup[Exception]) -> Exception:
+    """The one thing that our own observer raises, out of the group that pycrdt makes of it; else the group."""
+    return next((error for error in group.exceptions if isinstance(error, OutboxFailed)), group)

@@ -18,7 +18,7 @@ class Settings:
     heartbeat: float = 20.0
     """After this long without a message the server is pinged; after half as long again the connection is dropped."""
     confirm_after: float = 5.0
-    """A live edit whose echo has not come by then is confirmed by a push, whose receipt also says why it was refused."""
+    """A live edit without an echo by then is settled by a push, whose receipt also says why it was refused."""
     first_delay: float = 0.5
     """The upper bound of the first reconnect's delay; it doubles with each failure."""
     longest_delay: float = 30.0

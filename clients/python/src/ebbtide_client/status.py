@@ -32,7 +32,7 @@ class Connection(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An edit that the server refused for good. It stays in the local document until the application decides about it."""
+    """An edit that the server refused for good. It stays in the local document until the application decides."""
 
     id: int
     document: str

@@ -1,0 +1,46 @@
+"""The root of the error vocabulary: what bytes from outside can be guilty of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class CrdtError(Exception):
+    """The root. `code` is stable and part of the outside interface; `reason` says in a sentence what is wrong."""
+
+    code = "crdt-error"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class MalformedUpdate(CrdtError):
+    """Not a Yjs v1 update that every peer can take in. Sending it again never helps."""
+
+    code = "malformed-update"
+
+
+class MalformedStateVector(CrdtError):
+    """Not a Yjs v1 state vector."""
+
+    code = "malformed-state-vector"
+
+
+class MalformedPresence(CrdtError):
+    """Not a y-protocols awareness update, or one beyond the bounds."""
+
+    code = "malformed-presence"
+
+
+class MissingCauses(CrdtError):
+    """The update builds on edits that the document has not seen; it can be applied once they have arrived.
+
+    `missing` gives, for each client id, the clock that the document must have reached first.
+    """
+
+    code = "missing-causes"
+
+    def __init__(self, missing: Mapping[int, int]) -> None:
+        super().__init__(f"the update builds on edits of {len(missing)} client(s) that the document has not seen")
+        self.missing = dict(missing)

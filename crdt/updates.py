@@ -1,0 +1,75 @@
+"""Encoded updates and state vectors, without a document. Source of the formats: Yjs' `utils/encoding.js`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pycrdt
+
+from crdt.coding import MAX_CLIENT, MAX_CLOCK, Malformed, Reader, write_uint
+from crdt.errors import MalformedStateVector, MalformedUpdate
+from crdt.walk import UpdateInfo, Walk
+
+EMPTY_UPDATE = b"\x00\x00"
+"""The update that does nothing."""
+
+EMPTY_STATE_VECTOR = b"\x00"
+"""The state vector of an empty document."""
+
+_MERGE_FANIN = 32
+
+
+def inspect(update: bytes) -> UpdateInfo:
+    """Check every byte of a Yjs v1 update and say what it does to the clocks.
+
+    What passes can be given to yrs and to any Yjs peer. Whether its parents are of the right kind only a document can
+    tell.
+
+    Raises `MalformedUpdate`.
+    """
+    walk = Walk(update)
+    try:
+        info = walk.run()
+        if walk.has_json:
+            pycrdt.get_state(update)
+    except ValueError as error:
+        raise MalformedUpdate(str(error)) from error
+    return info
+
+
+def merge(updates: Sequence[bytes]) -> bytes:
+    """One update with the effect of all, which must be in an order in which a document can take them one by one.
+
+    Raises `MalformedUpdate`.
+    """
+    level = list(updates) or [EMPTY_UPDATE]
+    try:
+        while len(level) > 1:
+            level = [pycrdt.merge_updates(*level[i : i + _MERGE_FANIN]) for i in range(0, len(level), _MERGE_FANIN)]
+    except ValueError as error:
+        raise MalformedUpdate(str(error)) from error
+    return level[0]
+
+
+def decode_state_vector(state_vector: bytes) -> dict[int, int]:
+    """Client id -> the number of clocks known of it.
+
+    Raises `MalformedStateVector`.
+    """
+    reader = Reader(state_vector)
+    try:
+        clocks = {reader.uint(MAX_CLIENT): reader.uint(MAX_CLOCK) for _ in range(reader.count(2))}
+        if reader.pos != reader.end:
+            raise Malformed("bytes follow its end")
+    except Malformed as error:
+        raise MalformedStateVector(str(error)) from error
+    return clocks
+
+
+def encode_state_vector(clocks: Mapping[int, int]) -> bytes:
+    """The reverse of `decode_state_vector`."""
+    parts = [write_uint(len(clocks))]
+    for client, clock in clocks.items():
+        parts.append(write_uint(client))
+        parts.append(write_uint(clock))
+    return b"".join(parts)

@@ -1,0 +1,269 @@
+"""The strict walk of one Yjs v1 update, byte by byte and without a document.
+
+It runs before yrs sees the bytes, because yrs trusts them: it takes text for UTF-8 unchecked, reserves memory for any
+announced count, adds clocks without a check for overflow and recurses into nested values. Source of the format: Yjs'
+`utils/encoding.js`, `utils/DeleteSet.js` and `structs/*.js`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crdt import plain
+from crdt.coding import MAX_CLIENT, MAX_CLOCK, Malformed, Reader
+
+MAX_ANY_DEPTH = 64
+"""How deep arrays and objects may be nested within one plain value; yrs recurses into them."""
+
+_GC, _DELETED, _JSON, _BINARY, _STRING, _EMBED, _FORMAT, _TYPE, _ANY, _DOC, _SKIP = range(11)
+_HAS_ORIGIN, _HAS_RIGHT_ORIGIN, _HAS_PARENT_SUB = 0x80, 0x40, 0x20
+
+# YXmlElement carries its name. YXmlHook (5) is left out: yrs does not read the key that Yjs writes after it.
+_XML_ELEMENT = 3
+_PLAIN_TYPES = (0, 1, 2, 4, 6)
+
+
+@dataclass(slots=True)
+class UpdateInfo:
+    """What an update does to the clocks.
+
+    `inserts`: client id -> (first clock, clock after the last) of what it inserts without a hole. `needs`: client id ->
+    the clock that a document must have reached for that client before; what the update brings itself is not in it.
+    `deletes`: whether it has a delete set. `types`: how many nested shared types it inserts. `entangled`: whether what
+    it inserts for one client may build on what it inserts for another.
+    """
+
+    inserts: dict[int, tuple[int, int]]
+    needs: dict[int, int]
+    deletes: bool
+    types: int = 0
+    entangled: bool = False
+
+
+class Walk(Reader):
+    """One pass over an update. `has_json` afterwards: it holds JSON text, which this walk does not parse."""
+
+    __slots__ = ("has_json", "inserts", "needs", "types")
+
+    def __init__(self, update: bytes) -> None:
+        super().__init__(update)
+        self.inserts: dict[int, tuple[int, int]] = {}
+        self.needs: dict[int, int] = {}
+        self.types = 0
+        self.has_json = False
+
+    def run(self) -> UpdateInfo:
+        """Raises `Malformed`."""
+        for _ in range(self.count(5)):
+            self.section()
+        deletes = self.delete_set()
+        if self.pos != self.end:
+            raise Malformed("bytes follow its end")
+        needs = self.needs
+        entangled = False
+        for client, (start, end) in self.inserts.items():
+            needed = needs.get(client, 0)
+            if needed > start:
+                entangled = len(self.inserts) > 1
+            if needed <= end:
+                if start:
+                    needs[client] = start
+                else:
+                    needs.pop(client, None)
+        return UpdateInfo(self.inserts, needs, deletes, self.types, entangled)
+
+    def section(self) -> None:
+        """The structs of one client, whose clocks follow each other."""
+        count = self.count(2)
+        client = self.uint(MAX_CLIENT)
+        clock = start = self.uint(MAX_CLOCK)
+        if client in self.inserts:
+            raise Malformed("it has two sections for one client")
+        for _ in range(count):
+            if match := plain.text_or_deleted(self.data, self.pos):
+                clock += self.plain_item(match, client, clock)
+                continue
+            info = self.byte()
+            if info == _SKIP:
+                # What comes before the hole is known to any document that has reached its end.
+                start = clock = clock + self.length()
+                continue
+            clock += self.length() if info == _GC else self.item(info, client, clock)
+        if clock == start:
+            raise Malformed("a section inserts nothing")
+        if clock > MAX_CLOCK:
+            raise Malformed("a clock is out of range")
+        self.inserts[client] = (start, clock)
+
+    def length(self) -> int:
+        """A length that is not 0: yrs computes `clock + length - 1`."""
+        value = self.uint(MAX_CLOCK)
+        if not value:
+            raise Malformed("a length is 0")
+        return value
+
+    def reference(self, client: int, clock: int) -> None:
+        """An id that must be known before the struct at `clock` of `client` can be integrated."""
+        other = self.uint(MAX_CLIENT)
+        known = self.uint(MAX_CLOCK) + 1
+        if other == client:
+            if known > clock:
+                raise Malformed("a struct builds on itself or on what comes after it")
+        elif known > self.needs.get(other, 0):
+            self.needs[other] = known
+
+    def item(self, info: int, client: int, clock: int) -> int:
+        """One item's head and content; gives its length in clocks."""
+        if info & _HAS_ORIGIN:
+            self.reference(client, clock)
+        if info & _HAS_RIGHT_ORIGIN:
+            self.reference(client, clock)
+        if not info & (_HAS_ORIGIN | _HAS_RIGHT_ORIGIN):
+            named = self.byte()
+            if named == 1:
+                self.text()
+            elif named == 0:
+                self.reference(client, clock)
+            else:
+                raise Malformed("a parent is of an unknown kind")
+            if info & _HAS_PARENT_SUB:
+                self.text()
+        return self.content(info & 0x1F)
+
+    def plain_item(self, match: re.Match[bytes], client: int, clock: int) -> int:
+        """The same as `item`, for what the expression has recognised."""
+        other, other_clock, neighbour, neighbour_clock, coded_length = match.groups()
+        needs = self.needs
+        if other is not None:
+            origin = plain.client(other)
+            known = plain.clock(other_clock) + 1
+            if origin == client:
+                if known > clock:
+                    raise Malformed(_SELF_REFERENCE)
+            elif known > needs.get(origin, 0):
+                needs[origin] = known
+        origin = plain.client(neighbour)
+        known = plain.clock(neighbour_clock) + 1
+        if origin == client:
+            if known > clock:
+                raise Malformed(_SELF_REFERENCE)
+        elif known > needs.get(origin, 0):
+            needs[origin] = known
+        length = plain.clock(coded_length)
+        start = match.end()
+        if self.data[match.start()] & 0x1F == _DELETED:
+            self.pos = start
+            return length
+        end = self.pos = start + length
+        if end > self.end:
+            raise Malformed("it ends in the middle")
+        text = self.data[start:end]
+        return length if text.isascii() else utf16_length(decode(text))
+
+    def content(self, kind: int) -> int:
+        if kind == _STRING:
+            return utf16_length(self.text())
+        if kind == _DELETED:
+            return self.uint(MAX_CLOCK)
+        if kind == _ANY:
+            length = self.count(1)
+            self.values(length)
+            return length
+        if kind == _FORMAT:
+            self.text()
+        if kind in (_EMBED, _FORMAT):
+            self.text()
+            self.has_json = True
+        elif kind == _TYPE:
+            self.shared_type()
+        elif kind == _BINARY:
+            self.take(self.uint(MAX_CLOCK))
+        elif kind == _DOC:
+            self.text()
+            self.values(1)
+        elif kind == _JSON:
+            # yrs reads one text more than Yjs writes.
+            raise Malformed("it holds ContentJSON, which Yjs has not written since version 13")
+        else:
+            raise Malformed(f"content kind {kind} is unknown")
+        return 1
+
+    def shared_type(self) -> None:
+        kind = self.byte()
+        if kind == _XML_ELEMENT:
+            self.text()
+        elif kind not in _PLAIN_TYPES:
+            raise Malformed(f"shared type {kind} is unknown")
+        self.types += 1
+
+    def values(self, count: int) -> None:
+        """`count` lib0 Any values, without recursion."""
+        open_values = [count]
+        keyed = [False]
+        while open_values:
+            if not open_values[-1]:
+                open_values.pop()
+                keyed.pop()
+                continue
+            open_values[-1] -= 1
+            if keyed[-1]:
+                self.text()
+            tag = self.byte()
+            if tag == 119:
+                self.text()
+            elif tag == 125:
+                self.signed()
+            elif tag in _ANY_SIZES:
+                self.take(_ANY_SIZES[tag])
+            elif tag == 116:
+                self.take(self.uint(MAX_CLOCK))
+            elif tag in (117, 118):
+                if len(open_values) > MAX_ANY_DEPTH:
+                    raise Malformed(f"a value is nested deeper than {MAX_ANY_DEPTH}")
+                open_values.append(self.count(tag - 116))
+                keyed.append(tag == 118)
+            else:
+                raise Malformed(f"value kind {tag} is unknown")
+
+    def signed(self) -> None:
+        """A lib0 varInt: sign and 6 bits in the first byte, 7 in the others; at most 53 bits."""
+        byte = self.byte()
+        value, shift = byte & 0x3F, 6
+        while byte > 0x7F:
+            if shift > 48:
+                raise Malformed("an integer is longer than 53 bits")
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            shift += 7
+        if value > MAX_CLIENT:
+            raise Malformed("an integer is longer than 53 bits")
+
+    def delete_set(self) -> bool:
+        """Ranges a client, in ascending order as every encoder writes them: yrs takes them for sorted."""
+        sections = self.count(4)
+        clients: set[int] = set()
+        for _ in range(sections):
+            client = self.uint(MAX_CLIENT)
+            if client in clients:
+                raise Malformed("its delete set has two sections for one client")
+            clients.add(client)
+            end = 0
+            ranges = self.count(2)
+            for _ in range(ranges):
+                start = self.uint(MAX_CLOCK)
+                if start < end:
+                    raise Malformed("its delete set is not in order")
+                end = start + self.length()
+            if end > MAX_CLOCK:
+                raise Malformed("a clock is out of range")
+            if end > self.needs.get(client, 0):
+                self.needs[client] = end
+        return sections > 0
+
+
+_ANY_SIZES = {127: 0, 126: 0, 124: 4, 123: 8, 122: 8, 121: 0, 120: 0}
+
+
+def utf16_length(text: str) -> int:
+    """The length that Yjs counts: characters beyond the Basic Multilingual Plane count twice."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le")) >> 1

@@ -1,0 +1,102 @@
+"""`ebbtide`: arguments in, a server, and an orderly end at a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+
+from aiohttp import web
+
+from server.app import close_app, make_app
+from server.config import Config, ConfigError, parse
+from server.logs import configure
+from server.web.context import ROOMS, SOCKETS
+from sync.rooms.errors import RoomError
+
+log = logging.getLogger("ebbtide")
+
+BACKLOG = 1024
+"""Connections that the kernel holds until they are accepted: a whole office may come back at once."""
+
+CLOSING_SHARE = 0.2
+"""Of the time for a shutdown, the part over which sockets are closed. The rest is for commits that are slow."""
+
+
+def main() -> None:
+    """Run the command line. Exit status 0 after an orderly stop, 2 for what the user has to mend, 1 for an error of ours."""
+    try:
+        config = parse(sys.argv[1:], os.environ)
+    except ConfigError as error:
+        print(f"ebbtide: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    configure(config.log_format, config.log_level)
+    try:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ImportError:
+        runner = asyncio.Runner()
+    with runner:
+        sys.exit(runner.run(serve(config)))
+
+
+async def serve(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status."""
+    try:
+        app = await make_app(config)
+    except (RoomError, OSError) as error:
+        print(f"ebbtide: {getattr(error, 'reason', error)}", file=sys.stderr)
+        return 2
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0, tcp_keepalive=True)
+    await runner.setup()
+    site = web.TCPSite(runner, config.host, config.port, backlog=BACKLOG)
+    try:
+        await site.start()
+    except OSError as error:
+        print(f"ebbtide: cannot listen on {config.host}:{config.port}: {error.strerror}", file=sys.stderr)
+        await close_app(app)
+        return 2
+    # Modules and the application live as long as the process; what follows is mostly acyclic and freed by counting.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    print(f"ebbtide listening on {_address(runner, config)}", flush=True)
+    committer = app[ROOMS].committer.task
+    waiter = loop.create_task(stop.wait())
+    await asyncio.wait({waiter, committer}, return_when=asyncio.FIRST_COMPLETED)
+    if committer.done():
+        log.critical("commits have stopped, ending the process", exc_info=committer.exception())
+        return 1
+    await _drain(app, site, config.limits.drain_seconds)
+    await runner.cleanup()
+    await close_app(app)
+    return 0
+
+
+async def _drain(app: web.Application, site: web.TCPSite, seconds: float) -> None:
+    log.info("stopping", extra={"connections": len(app[SOCKETS])})
+    await site.stop()
+    app[ROOMS].stop()
+    try:
+        async with asyncio.timeout(seconds * (1 - CLOSING_SHARE)):
+            await app[SOCKETS].drain(seconds * CLOSING_SHARE)
+            await app[ROOMS].settle()
+    except TimeoutError:
+        log.error("stopped with edits that are not durable and were not acknowledged")
+
+
+def _address(runner: web.AppRunner, config: Config) -> str:
+    port = runner.addresses[0][1]
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"http://{host}:{port}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The composition root: the only file that names concrete backends."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from server.bus.local import LocalBus
+from server.config import Config
+from server.keys import key_source
+from server.metrics import Counters, Metrics
+from server.stores.sqlite import open_sqlite
+from server.tokens import OpenAccess, SignedTokens, TokenVerifier
+from server.web.collab_socket import collab_socket
+from server.web.context import CONFIG, COUNTERS, ROOMS, SOCKETS, STORE, VERIFIER
+from server.web.document_socket import document_socket
+from server.web.health import routes
+from server.web.problem import middleware
+from server.web.sockets import Sockets
+from server.web.sync import push
+from sync.rooms.limits import RoomLimits
+from sync.rooms.registry import Rooms
+
+
+async def make_app(config: Config) -> web.Application:
+    """The server, ready to be run. The caller calls `close_app` at the end.
+
+    Raises `StoreUnusable` or `StoreUnavailable` when the database cannot be opened.
+    """
+    config.data.mkdir(parents=True, exist_ok=True)
+    store = await open_sqlite(config.data / "ebbtide.sqlite")
+    limits = config.limits
+    rooms = Rooms(
+        store,
+        LocalBus().connect(),
+        RoomLimits(
+            update_bytes=limits.max_update_bytes,
+            document_bytes=limits.max_document_bytes,
+            presence_state_bytes=limits.max_presence_bytes,
+            rooms=limits.max_rooms,
+            idle_after=limits.idle_seconds,
+            backlog_bytes=limits.max_backlog_bytes,
+            pending_bytes=limits.max_pending_bytes,
+        ),
+    )
+    counters = Counters()
+    sockets = Sockets(limits.max_connections)
+    app = web.Application(middlewares=[middleware(counters)], client_max_size=limits.max_push_bytes)
+    app[CONFIG] = config
+    app[STORE] = store
+    app[ROOMS] = rooms
+    app[SOCKETS] = sockets
+    app[COUNTERS] = counters
+    app[VERIFIER] = _verifier(config)
+    app.router.add_get("/ws/{document:.+}", document_socket)
+    app.router.add_get("/collab", collab_socket)
+    app.router.add_post("/api/v1/sync", push)
+    app.router.add_routes(routes(store.check, lambda: sockets.draining, _metrics(counters, rooms, sockets)))
+    return app
+
+
+async def close_app(app: web.Application) -> None:
+    """Release everything. What is not durable then was not acknowledged."""
+    await app[ROOMS].close()
+    await app[STORE].close()
+    await app[VERIFIER].close()
+
+
+def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets) -> Metrics:
+    metrics = Metrics(counters)
+    committer = rooms.committer
+    metrics.gauge("sockets", "Open WebSockets.", lambda: len(sockets))
+    metrics.gauge("rooms", "Documents open on this node, in memory or resting.", lambda: len(rooms))
+    metrics.gauge("pending_bytes", "Bytes applied and not yet durable.", lambda: committer.pending_bytes)
+    metrics.gauge("store_healthy", "Whether the last append succeeded (1) or not (0).", lambda: committer.healthy)
+    metrics.total("commits", "Transactions of the group commit.", lambda: committer.commits)
+    metrics.total("entries", "Entries made durable.", lambda: committer.entries)
+    return metrics
+
+
+def _verifier(config: Config) -> TokenVerifier:
+    if config.open:
+        return OpenAccess()
+    tokens = config.tokens
+    return SignedTokens(key_source(tokens), issuer=tokens.issuer, audience=tokens.audience)

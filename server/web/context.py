@@ -1,0 +1,19 @@
+"""What the web layer finds in the application: each thing under one typed key."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from server.config import Config
+from server.metrics import Counters
+from server.tokens import TokenVerifier
+from server.web.sockets import Sockets
+from sync.rooms.ports import Store
+from sync.rooms.registry import Rooms
+
+CONFIG = web.AppKey("config", Config)
+COUNTERS = web.AppKey("counters", Counters)
+ROOMS = web.AppKey("rooms", Rooms)
+STORE: web.AppKey[Store] = web.AppKey("store", Store)
+SOCKETS = web.AppKey("sockets", Sockets)
+VERIFIER: web.AppKey[TokenVerifier] = web.AppKey("verifier", TokenVerifier)

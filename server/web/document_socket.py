@@ -1,0 +1,65 @@
+"""`WS /ws/{document}`: the y-websocket protocol, one document a socket."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from server.tokens import Claims, TokenError, TokenExpired
+from server.web.access import bearer, check_origin
+from server.web.context import ROOMS, VERIFIER
+from server.web.delivery import deliver
+from server.web.membership import Membership
+from server.web.websocket import open_socket, pump
+from sync.protocol.frame import binary
+from sync.protocol.names import check_document_name
+from sync.protocol.yws import YWebSocket
+from sync.rooms.errors import Forbidden, RoomError
+from sync.rooms.peer import Peer
+
+DIALECT = YWebSocket()
+
+
+async def document_socket(request: web.Request) -> web.WebSocketResponse:
+    """Serve one y-websocket provider.
+
+    Who is refused is told so in the protocol (`permission denied`) and with a close code, since browsers do not show a page
+    the status of a refused WebSocket.
+    """
+    check_origin(request)
+    document = check_document_name(request.match_info["document"])
+    verdict = await _admitted(request, document)
+    socket, outlet = await open_socket(request)
+    try:
+        if not isinstance(verdict, Claims):
+            raise verdict
+        peer = Peer(outlet, DIALECT, document, author=verdict.subject, can_write=verdict.can_write(document))
+        expired = TokenExpired("the token has expired; connect again with a new one")
+        room = request.app[ROOMS].open(document)
+        membership = Membership(room, peer, verdict, expire=lambda: outlet.fail(expired))
+    except (TokenError, RoomError) as error:
+        outlet.write(binary(DIALECT.denied(document, error.reason)))
+        outlet.fail(error)
+        await pump(request, socket, outlet, _ignore)
+        return socket
+    decode = DIALECT.decode
+
+    def receive(frame: bytes) -> None:
+        deliver(room, peer, decode(frame, document))
+
+    try:
+        await pump(request, socket, outlet, receive)
+    finally:
+        membership.end()
+    return socket
+
+
+async def _admitted(request: web.Request, document: str) -> Claims | TokenError | Forbidden:
+    try:
+        claims = await request.app[VERIFIER].verify(bearer(request))
+    except TokenError as error:
+        return error
+    return claims if claims.can_read(document) else Forbidden("this token may not read the document")
+
+
+def _ignore(frame: bytes) -> None:
+    """The peer was refused and may not have heard it yet."""
