@@ -74,7 +74,7 @@ class Server:
 
     def output(self) -> str:
         """The end of what the server printed."""
-        return self._log.read_bytes()[-2000:].decode(errors="replace").strip()
+        return self._log.read_bytes()[-400:].decode(errors="replace").strip()
 
     def _wait(self, port: int | None, offset: int) -> int:
         """Wait for the port to accept. Ours picks its own port and prints it, behind `offset` in the log."""

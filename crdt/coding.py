@@ -78,7 +78,15 @@ class Reader:
 
     def text(self) -> str:
         """A varString: a length in bytes and as many bytes of UTF-8."""
-        try:
-            return self.take(self.uint(MAX_CLOCK)).decode()
-        except UnicodeDecodeError as error:
-            raise Malformed("a text is not UTF-8") from error
+        return decode(self.take(self.uint(MAX_CLOCK)))
+
+
+def decode(text: bytes) -> str:
+    """Strict UTF-8.
+
+    Raises `Malformed`.
+    """
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise Malformed("a text is not UTF-8") from error

@@ -9,8 +9,8 @@ from typing import Any
 import pycrdt
 
 from crdt.errors import CrdtError, MalformedUpdate, MissingCauses
+from crdt.info import UpdateInfo
 from crdt.updates import EMPTY_UPDATE, decode_state_vector, inspect
-from crdt.walk import UpdateInfo
 
 _TAIL_FLOOR = 8 * 1024
 """Up to this many bytes of updates stay as they came, however small the document is."""

@@ -8,7 +8,9 @@ import pycrdt
 
 from crdt.coding import MAX_CLIENT, MAX_CLOCK, Malformed, Reader, write_uint
 from crdt.errors import MalformedStateVector, MalformedUpdate
-from crdt.walk import UpdateInfo, Walk
+from crdt.info import UpdateInfo
+from crdt.plain import plain_info
+from crdt.walk import Walk
 
 EMPTY_UPDATE = b"\x00\x00"
 """The update that does nothing."""
@@ -27,8 +29,10 @@ def inspect(update: bytes) -> UpdateInfo:
 
     Raises `MalformedUpdate`.
     """
-    walk = Walk(update)
     try:
+        if info := plain_info(update):
+            return info
+        walk = Walk(update)
         info = walk.run()
         if walk.has_json:
             pycrdt.get_state(update)

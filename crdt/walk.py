@@ -7,10 +7,11 @@ announced count, adds clocks without a check for overflow and recurses into nest
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 
 from crdt import plain
-from crdt.coding import MAX_CLIENT, MAX_CLOCK, Malformed, Reader
+from crdt.coding import MAX_CLIENT, MAX_CLOCK, Malformed, Reader, decode
+from crdt.info import UpdateInfo
 
 MAX_ANY_DEPTH = 64
 """How deep arrays and objects may be nested within one plain value; yrs recurses into them."""
@@ -21,23 +22,6 @@ _HAS_ORIGIN, _HAS_RIGHT_ORIGIN, _HAS_PARENT_SUB = 0x80, 0x40, 0x20
 # YXmlElement carries its name. YXmlHook (5) is left out: yrs does not read the key that Yjs writes after it.
 _XML_ELEMENT = 3
 _PLAIN_TYPES = (0, 1, 2, 4, 6)
-
-
-@dataclass(slots=True)
-class UpdateInfo:
-    """What an update does to the clocks.
-
-    `inserts`: client id -> (first clock, clock after the last) of what it inserts without a hole. `needs`: client id ->
-    the clock that a document must have reached for that client before; what the update brings itself is not in it.
-    `deletes`: whether it has a delete set. `types`: how many nested shared types it inserts. `entangled`: whether what
-    it inserts for one client may build on what it inserts for another.
-    """
-
-    inserts: dict[int, tuple[int, int]]
-    needs: dict[int, int]
-    deletes: bool
-    types: int = 0
-    entangled: bool = False
 
 
 class Walk(Reader):
@@ -103,14 +87,15 @@ class Walk(Reader):
         return value
 
     def reference(self, client: int, clock: int) -> None:
-        """An id that must be known before the struct at `clock` of `client` can be integrated."""
-        other = self.uint(MAX_CLIENT)
-        known = self.uint(MAX_CLOCK) + 1
+        """An id that the struct at `clock` of `client` builds on."""
+        self.builds_on(self.uint(MAX_CLIENT), self.uint(MAX_CLOCK), client, clock)
+
+    def builds_on(self, other: int, other_clock: int, client: int, clock: int) -> None:
         if other == client:
-            if known > clock:
+            if other_clock >= clock:
                 raise Malformed("a struct builds on itself or on what comes after it")
-        elif known > self.needs.get(other, 0):
-            self.needs[other] = known
+        elif other_clock >= self.needs.get(other, 0):
+            self.needs[other] = other_clock + 1
 
     def item(self, info: int, client: int, clock: int) -> int:
         """One item's head and content; gives its length in clocks."""
@@ -131,38 +116,21 @@ class Walk(Reader):
         return self.content(info & 0x1F)
 
     def plain_item(self, match: re.Match[bytes], client: int, clock: int) -> int:
-        """The same as `item`, for what the expression has recognised."""
+        """The same as `item`, for what `plain` has recognised."""
         other, other_clock, neighbour, neighbour_clock, coded_length = match.groups()
-        needs = self.needs
         if other is not None:
-            origin = plain.client(other)
-            known = plain.clock(other_clock) + 1
-            if origin == client:
-                if known > clock:
-                    raise Malformed(_SELF_REFERENCE)
-            elif known > needs.get(origin, 0):
-                needs[origin] = known
-        origin = plain.client(neighbour)
-        known = plain.clock(neighbour_clock) + 1
-        if origin == client:
-            if known > clock:
-                raise Malformed(_SELF_REFERENCE)
-        elif known > needs.get(origin, 0):
-            needs[origin] = known
+            self.builds_on(plain.client(other), plain.clock(other_clock), client, clock)
+        self.builds_on(plain.client(neighbour), plain.clock(neighbour_clock), client, clock)
         length = plain.clock(coded_length)
-        start = match.end()
+        self.pos = match.end()
         if self.data[match.start()] & 0x1F == _DELETED:
-            self.pos = start
             return length
-        end = self.pos = start + length
-        if end > self.end:
-            raise Malformed("it ends in the middle")
-        text = self.data[start:end]
-        return length if text.isascii() else utf16_length(decode(text))
+        text = self.take(length)
+        return length if text.isascii() else utf16_length(text)
 
     def content(self, kind: int) -> int:
         if kind == _STRING:
-            return utf16_length(self.text())
+            return utf16_length(self.take(self.uint(MAX_CLOCK)))
         if kind == _DELETED:
             return self.uint(MAX_CLOCK)
         if kind == _ANY:
@@ -264,6 +232,9 @@ class Walk(Reader):
 _ANY_SIZES = {127: 0, 126: 0, 124: 4, 123: 8, 122: 8, 121: 0, 120: 0}
 
 
-def utf16_length(text: str) -> int:
-    """The length that Yjs counts: characters beyond the Basic Multilingual Plane count twice."""
-    return len(text) if text.isascii() else len(text.encode("utf-16-le")) >> 1
+def utf16_length(text: bytes) -> int:
+    """The length of UTF-8 text that Yjs counts: characters beyond the Basic Multilingual Plane count twice.
+
+    Raises `Malformed`.
+    """
+    return len(decode(text).encode("utf-16-le")) >> 1

@@ -1,71 +1,68 @@
-"""What the server shows in the Prometheus text format, one row a metric.
+"""What the server counts, in the Prometheus text format.
 
-The hot path adds to plain integers on the rooms' and the sockets' own objects; the rows read them when somebody asks.
-`prometheus_client`'s counters take a lock at every increment, so only its text format and its view of the process (memory,
-CPU, open files) are used.
+The hot path adds to plain integers; they are read when somebody asks for `/metrics`. `prometheus_client`'s own counters
+take a lock at every increment, so only its text format and its view of the process (memory, CPU, files) are used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from server.web.sockets import Sockets
-from sync.rooms.registry import Rooms
-
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+_PREFIX = "ebbtide_"
 
 
-class Row(NamedTuple):
-    """A metric: counters are totals since the start and end in `_total`, gauges rise and fall."""
-
-    family: type[CounterMetricFamily | GaugeMetricFamily]
-    name: str
-    help: str
-    read: Callable[[Rooms, Sockets], float]
+def _counter(help_: str) -> int:
+    counter: int = field(default=0, metadata={"help": help_})
+    return counter
 
 
-_COUNTER, _GAUGE = CounterMetricFamily, GaugeMetricFamily
+@dataclass(slots=True)
+class Counters:
+    """Totals since the start. Each field is a metric of the same name: `ebbtide_frames_received_total`."""
 
-ROWS = (
-    Row(_GAUGE, "ebbtide_sockets", "Open WebSockets.", lambda _, sockets: len(sockets)),
-    Row(_COUNTER, "ebbtide_sockets_opened", "WebSockets accepted.", lambda _, sockets: sockets.accepted),
-    Row(_GAUGE, "ebbtide_rooms", "Documents in use or waiting to leave memory.", lambda rooms, _: len(rooms)),
-    Row(_COUNTER, "ebbtide_commits", "Transactions of the store.", lambda rooms, _: rooms.committer.commits),
-    Row(_COUNTER, "ebbtide_entries", "Log entries made durable.", lambda rooms, _: rooms.committer.entries),
-    Row(
-        _GAUGE,
-        "ebbtide_pending_bytes",
-        "Applied edits that wait for their commit.",
-        lambda rooms, _: rooms.committer.pending_bytes,
-    ),
-    Row(
-        _GAUGE,
-        "ebbtide_store_healthy",
-        "1 when the last commit succeeded, 0 when edits wait for the store.",
-        lambda rooms, _: rooms.committer.healthy,
-    ),
-)
+    sockets_opened: int = _counter("WebSockets accepted.")
+    sockets_refused: int = _counter("WebSockets refused before or at their handshake.")
+    sockets_closed_for_errors: int = _counter("WebSockets that the server closed with an error's code.")
+    frames_received: int = _counter("WebSocket messages from clients.")
+    bytes_received: int = _counter("Bytes of WebSocket messages from clients.")
+    pushes: int = _counter("Pushes answered with receipts.")
+    entries_applied: int = _counter("Pushed entries answered with applied.")
+    entries_duplicate: int = _counter("Pushed entries answered with duplicate.")
+    entries_rejected: int = _counter("Pushed entries answered with rejected.")
+    requests_failed: int = _counter("Requests that ended in an error nobody expected.")
 
 
-class _Scrape(Collector):
-    def __init__(self, rooms: Rooms, sockets: Sockets) -> None:
-        self._rooms = rooms
-        self._sockets = sockets
+class Metrics(Collector):
+    """The metrics of one server: its counters, its process, and what `gauge` and `total` were told to read."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._read: list[tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str, Callable[[], float]]] = []
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def gauge(self, name: str, help_: str, read: Callable[[], float]) -> None:
+        """Show what `read` returns, a level that rises and falls, as `ebbtide_{name}`."""
+        self._read.append((GaugeMetricFamily, _PREFIX + name, help_, read))
+
+    def total(self, name: str, help_: str, read: Callable[[], float]) -> None:
+        """Show what `read` returns, which never falls, as `ebbtide_{name}_total`."""
+        self._read.append((CounterMetricFamily, _PREFIX + name, help_, read))
 
     def collect(self) -> Iterator[Metric]:
-        for row in ROWS:
-            yield row.family(row.name, row.help, float(row.read(self._rooms, self._sockets)))
+        for each in fields(self._counters):
+            yield CounterMetricFamily(_PREFIX + each.name, each.metadata["help"], getattr(self._counters, each.name))
+        for family, name, help_, read in self._read:
+            yield family(name, help_, float(read()))
 
-
-def exposition(rooms: Rooms, sockets: Sockets) -> bytes:
-    """All metrics as they are now: the body of an answer of `CONTENT_TYPE`."""
-    registry = CollectorRegistry()
-    registry.register(_Scrape(rooms, sockets))
-    ProcessCollector(registry=registry)
-    return generate_latest(registry)
+    def exposition(self) -> bytes:
+        """All metrics as they are now: the body of an answer of `CONTENT_TYPE`."""
+        return generate_latest(self._registry)

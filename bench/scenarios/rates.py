@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from bench.errors import BenchError
@@ -12,7 +13,8 @@ from bench.process import Server
 
 P99_LIMIT_MS = 200.0
 FIRST_RATE = 1_000.0
-LOWEST_RATE = 15.0
+LOWEST_RATE, HIGHEST_RATE = 10.0, 1_000_000.0
+STEP = 4
 
 
 def search(lab: Lab, peer: Peer, documents: int = 1, writers: int = 1, readers: int = 0) -> tuple[float, Answer | None]:
@@ -22,7 +24,7 @@ def search(lab: Lab, peer: Peer, documents: int = 1, writers: int = 1, readers: 
     that fails while rising is tried a second time, since one hiccup of the machine fails a rate. Each step has a
     document of its own; a server that failed is replaced, so no step pays for another's backlog.
     """
-    settings: dict[str, object] = {"warm": 0.5, "seconds": 1 if lab.quick else 2.5, "drain": 2}
+    settings: dict[str, object] = {"warm": 0.5, "seconds": 1.0 if lab.quick else 2.5, "drain": 1.0 if lab.quick else 2.0}
     settings |= {"documents": documents, "writers": writers, "readers": readers}
     server: Server | None = None
     at_first: Answer | None = None
@@ -61,18 +63,16 @@ def _complete(answer: Answer) -> bool:
 
 
 def _bracket(holds: Callable[[float], bool], quick: bool) -> float:
-    good, bad, rate = 0.0, 0.0, FIRST_RATE
-    while not good or not bad:
-        if holds(rate) or (not quick and not bad and holds(rate)):
-            good, rate = rate, rate * 4
+    good, bad, rate = 0.0, math.inf, FIRST_RATE
+    while not good or bad == math.inf:
+        if holds(rate) or (not quick and bad == math.inf and holds(rate)):
+            good, rate = rate, rate * STEP
         else:
-            bad, rate = rate, rate / 4
-            if not good and rate < LOWEST_RATE:
-                return 0.0
-        if good and bad:
-            break
-    for _ in range(2 if quick else 4):
-        middle = (good * bad) ** 0.5
+            bad, rate = rate, rate / STEP
+        if not LOWEST_RATE < rate < HIGHEST_RATE:
+            return good
+    for _ in range(1 if quick else 4):
+        middle = math.sqrt(good * bad)
         if holds(middle):
             good = middle
         else:

@@ -8,7 +8,7 @@ from sync.rooms.errors import RoomError
 
 
 class StoreUnusable(RoomError):
-    """The store cannot be opened here, and trying again does not help: another path, other rights, another version would."""
+    """The store cannot be opened here, and trying again does not help. `path` is its file."""
 
     code = "store-unusable"
 

@@ -1,7 +1,7 @@
 """A thread of one's own for blocking calls: they run one after another, in the order they were asked for.
 
-A thread with a queue hands a call over for less than an executor does, and keeps a connection on one thread. Results that are
-ready while the loop is busy reach it in one wake-up.
+A thread with a queue hands a call over for less than an executor does, and keeps a connection on one thread. Results
+that are ready while the loop is busy reach it in one wake-up.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -63,10 +64,8 @@ class Lane:
         if self._announced:
             return
         self._announced = True
-        try:
+        with suppress(RuntimeError):  # the loop is closed: nobody is left who could wait
             self._loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:
-            pass  # the loop is closed: nobody is left who could wait
 
     def _deliver(self) -> None:
         # Before the first look: a result that arrives after the last one is then announced anew.

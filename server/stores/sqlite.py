@@ -24,19 +24,19 @@ READERS = 2  # so that a large document that is being loaded does not keep the s
 T = TypeVar("T")
 
 
-async def open_sqlite(path: Path, *, timeout: float = 5.0) -> SqliteStore:
+async def open_sqlite(path: Path, *, lock_wait: float = 5.0) -> SqliteStore:
     """Open the store in the file `path`; the file, and its directory, are made when missing.
 
-    `timeout` is how many seconds a call waits for another process's transaction before it raises `StoreUnavailable`.
-    Raises `StoreUnusable` for a path, file system, rights, or contents with which no store is possible, `StoreCorrupted`
-    for a damaged file, `StoreUnavailable` when another process keeps it locked.
+    `lock_wait` is how many seconds a call waits for another process's transaction before it raises `StoreUnavailable`.
+    Raises `StoreUnusable` for a path, file system, rights or contents with which no store is possible,
+    `StoreCorrupted` for a damaged file, `StoreUnavailable` when another process keeps it locked.
     """
     writing = Lane("sqlite-writer")
     reading = [Lane(f"sqlite-reader-{index}") for index in range(READERS)]
     try:
         with translating():
-            writer = await writing.run(Writer, path, timeout)
-            readers = [(lane, await lane.run(Reader, path, timeout)) for lane in reading]
+            writer = await writing.run(Writer, path, lock_wait)
+            readers = [(lane, await lane.run(Reader, path, lock_wait)) for lane in reading]
     except BaseException:
         for lane in [*reading, writing]:
             await lane.close()
@@ -59,7 +59,7 @@ class SqliteStore:
         return await self._run(lane, reader.load, document)
 
     async def read(self, document: str, after: int, limit: int) -> Sequence[Entry]:
-        """`Store.read`. Entries that were compacted are left out: the first may then have a number above `after` + 1."""
+        """`Store.read`. Compacted entries are left out: the first may then have a number above `after` + 1."""
         lane, reader = self._idlest()
         return await self._run(lane, reader.read, document, after, limit)
 
@@ -117,9 +117,10 @@ class SqliteStore:
 
     async def _close(self) -> None:
         # The writer last: whoever closes the last connection to the file empties its write-ahead log.
-        for lane, owner in [*self._readers, (self._writing, self._writer)]:
+        closings = [(lane, reader.close) for lane, reader in self._readers]
+        for lane, close in [*closings, (self._writing, self._writer.close)]:
             with translating():
-                await lane.run(owner.close)
+                await lane.run(close)
             await lane.close()
 
     def _idlest(self) -> tuple[Lane, Reader]:

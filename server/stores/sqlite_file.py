@@ -79,8 +79,8 @@ def translating() -> Iterator[None]:
         raise translated(error) from error
 
 
-def open_connection(path: Path, timeout: float, cache_kib: int) -> sqlite3.Connection:
-    """Connect to the store in `path`, made when it is missing or empty; statements wait `timeout` seconds for a lock.
+def open_connection(path: Path, lock_wait: float, cache_kib: int) -> sqlite3.Connection:
+    """Connect to the store in `path`, made when it is missing or empty. Statements wait `lock_wait` seconds for a lock.
 
     The connection is in autocommit mode and never checkpoints by itself. Raises `StoreUnusable`, `StoreUnavailable` when
     another process keeps the file locked, `StoreCorrupted`.
@@ -89,15 +89,21 @@ def open_connection(path: Path, timeout: float, cache_kib: int) -> sqlite3.Conne
         raise StoreUnusable(path, "is a directory; a file is needed")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, cached_statements=256)
+        connection = sqlite3.connect(path, timeout=lock_wait, isolation_level=None, cached_statements=256)
     except OSError as error:
         raise StoreUnusable(path, f"its directory cannot be made: {error.strerror}") from error
     except sqlite3.Error as error:
         raise StoreUnusable(path, f"cannot be opened: {error}") from error
     try:
-        _prepare(connection, path, timeout)
-        for setting in ("synchronous=FULL", "wal_autocheckpoint=0", "journal_size_limit=67108864", "temp_store=MEMORY",
-                        "secure_delete=FAST", f"cache_size=-{cache_kib}"):
+        _prepare(connection, path, lock_wait)
+        for setting in (
+            "synchronous=FULL",
+            "wal_autocheckpoint=0",
+            "journal_size_limit=67108864",
+            "temp_store=MEMORY",
+            "secure_delete=FAST",
+            f"cache_size=-{cache_kib}",
+        ):
             connection.execute(f"PRAGMA {setting}")
     except sqlite3.Error as error:
         connection.close()
@@ -110,9 +116,9 @@ def open_connection(path: Path, timeout: float, cache_kib: int) -> sqlite3.Conne
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, timeout: float) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, lock_wait: float) -> None:
     is_new = _is_new(connection, path)
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + lock_wait
     while True:
         try:
             # Changing the mode fails at once, without waiting, while another process opens the same new file.
@@ -154,8 +160,8 @@ def _value(connection: sqlite3.Connection, statement: str) -> Any:
 def insert_rows(connection: sqlite3.Connection, into: str, width: int, values: list[Any], after: str = "") -> None:
     """Insert the rows laid out one after another in `values`, `width` values each, in few and large statements.
 
-    Each statement makes a thread give up the interpreter's lock and win it back, which takes milliseconds while the loop is
-    busy; `executemany` does so for every row.
+    Each statement makes a thread give up the interpreter's lock and win it back, which takes milliseconds while the
+    loop is busy; `executemany` does so for every row.
     """
     at, end, rows = 0, len(values), 256
     while at < end:
@@ -168,4 +174,4 @@ def insert_rows(connection: sqlite3.Connection, into: str, width: int, values: l
 @lru_cache(maxsize=128)
 def _insert(into: str, width: int, rows: int, after: str) -> str:
     row = "(" + ",".join("?" * width) + ")"
-    return f"INSERT INTO {into} VALUES {','.join([row] * rows)} {after}"
+    return f"INSERT INTO {into} VALUES {','.join([row] * rows)} {after}"  # noqa: S608  `into` and `after` are ours

@@ -1,7 +1,8 @@
-"""The reading side of the SQLite store: queries on one connection, and the numbers that must add up before anyone sees them."""
+"""The reading side of the SQLite store: queries, and the numbers that must add up before anyone sees an answer."""
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,8 @@ from sync.rooms.ports import Change, Changes, Entry, Stored
 
 _LARGEST = 2**63 - 1  # an integer of SQLite
 
-# From the entry that is numbered ?1 back along `previous`, down to ?2 + 1: those up to ?3, newest first. An entry of another
-# document ends the walk, and so shows as a hole.
+# From the entry numbered ?1 back along `previous`, down to ?2 + 1: those up to ?3, newest first. An entry of another document
+# ends the walk, and so shows as a hole.
 _CHAIN = """
     WITH RECURSIVE chain (number, seq, previous) AS (
         SELECT number, seq, previous FROM entries WHERE number = ?1 AND document = ?4
@@ -30,8 +31,8 @@ _CHAIN = """
 class Reader:
     """Owns a reading connection; runs on one thread. Methods raise `sqlite3.Error` beside what they name."""
 
-    def __init__(self, path: Path, timeout: float) -> None:
-        self._connection = open_connection(path, timeout, cache_kib=4096)
+    def __init__(self, path: Path, lock_wait: float) -> None:
+        self._connection = open_connection(path, lock_wait, cache_kib=4096)
         self._known: dict[str, int] = {}
         self._version = -1
         self._seen = 0
@@ -42,14 +43,16 @@ class Reader:
             found = self._connection.execute(
                 "SELECT d.id, d.lineage, h.head, h.number, s.seq, s.upload, s.parts, s.size FROM documents d "
                 "JOIN heads h ON h.document = d.id LEFT JOIN snapshots s ON s.document = d.id WHERE d.name = ?",
-                (document,)).fetchone()
+                (document,),
+            ).fetchone()
             if found is None:
                 return Stored()
             key, lineage, head, number, snapshot_seq, upload, parts, size = found
             packed: list[tuple[bytes]] = []
             if upload is not None:
-                packed = self._connection.execute("SELECT data FROM parts WHERE upload = ? ORDER BY part",
-                                                  (upload,)).fetchall()
+                packed = self._connection.execute(
+                    "SELECT data FROM parts WHERE upload = ? ORDER BY part", (upload,)
+                ).fetchall()
             entries = self._walk(document, key, number, snapshot_seq or 0, head)
         if upload is None:
             return Stored(lineage, head, 0, None, entries)
@@ -60,7 +63,9 @@ class Reader:
         with self._transaction():
             found = self._connection.execute(
                 "SELECT d.id, h.head, h.number, coalesce(s.floor, 0) FROM documents d JOIN heads h ON h.document = d.id "
-                "LEFT JOIN snapshots s ON s.document = d.id WHERE d.name = ?", (document,)).fetchone()
+                "LEFT JOIN snapshots s ON s.document = d.id WHERE d.name = ?",
+                (document,),
+            ).fetchone()
             if found is None:
                 return []
             key, head, number, floor = found
@@ -68,24 +73,28 @@ class Reader:
             upto = min(head, after + limit)
             if upto <= after:
                 return []
-            mark = self._connection.execute("SELECT number FROM marks WHERE document = ? AND seq >= ? ORDER BY seq LIMIT 1",
-                                            (key, upto)).fetchone()
+            mark = self._connection.execute(
+                "SELECT number FROM marks WHERE document = ? AND seq >= ? ORDER BY seq LIMIT 1", (key, upto)
+            ).fetchone()
             return self._walk(document, key, mark[0] if mark else number, after, upto)
 
     def heads(self, documents: Sequence[str]) -> dict[str, int]:
         """`Store.heads`. Remembers the answer and, next time, asks for what has been appended since."""
         with self._transaction():
-            version, = self._connection.execute("PRAGMA data_version").fetchone()
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
             if version != self._version:
                 self._refresh()
                 self._version = version
             unknown = [document for document in documents if document not in self._known]
-            for at in range(0, len(unknown), 256):
-                some = unknown[at : at + 256]
-                self._known.update(dict.fromkeys(some, 0))
-                self._known.update(self._connection.execute(
-                    "SELECT d.name, h.head FROM documents d JOIN heads h ON h.document = d.id "
-                    f"WHERE d.name IN ({','.join('?' * len(some))})", some).fetchall())
+            if unknown:
+                self._known.update(dict.fromkeys(unknown, 0))
+                self._known.update(
+                    self._connection.execute(
+                        "SELECT d.name, h.head FROM documents d JOIN heads h ON h.document = d.id "
+                        "WHERE d.name IN (SELECT value FROM json_each(?))",
+                        (json.dumps(unknown),),
+                    )
+                )
         # What is no longer asked for is forgotten.
         self._known = {document: self._known[document] for document in documents}
         return {document: head for document, head in self._known.items() if head}
@@ -94,9 +103,13 @@ class Reader:
         """`Store.changes`."""
         rows = self._connection.execute(
             "SELECT d.name, h.head, h.number FROM heads h JOIN documents d ON d.id = h.document WHERE h.number > ? "
-            "ORDER BY h.number LIMIT ?", (min(since, _LARGEST), min(limit, _LARGEST - 1) + 1)).fetchall()
+            "ORDER BY h.number LIMIT ?",
+            (min(since, _LARGEST), min(limit, _LARGEST - 1) + 1),
+        ).fetchall()
         page = rows[:limit]
-        return Changes([Change(name, head) for name, head, _ in page], page[-1][2] if page else since, len(rows) > limit)
+        return Changes(
+            [Change(name, head) for name, head, _ in page], page[-1][2] if page else since, len(rows) > limit
+        )
 
     def close(self) -> None:
         """Close the connection."""
@@ -111,10 +124,12 @@ class Reader:
             self._connection.execute("ROLLBACK")
 
     def _refresh(self) -> None:
-        latest, = self._connection.execute("SELECT coalesce(max(number), 0) FROM heads").fetchone()
+        (latest,) = self._connection.execute("SELECT coalesce(max(number), 0) FROM heads").fetchone()
         if self._known:
-            changed = self._connection.execute("SELECT d.name, h.head FROM heads h JOIN documents d ON d.id = h.document "
-                                               "WHERE h.number > ?", (self._seen,))
+            changed = self._connection.execute(
+                "SELECT d.name, h.head FROM heads h JOIN documents d ON d.id = h.document WHERE h.number > ?",
+                (self._seen,),
+            )
             self._known.update((name, head) for name, head in changed if name in self._known)
         self._seen = latest
 
@@ -137,7 +152,7 @@ def _unpacked(document: str, packed: list[tuple[bytes]], parts: int, size: int) 
     if len(packed) != parts:
         raise StoreCorrupted(document, f"the snapshot has {len(packed)} of its {parts} parts")
     try:
-        state = b"".join([zlib.decompress(data) for data, in packed])
+        state = b"".join([zlib.decompress(data) for (data,) in packed])
     except zlib.error as error:
         raise StoreCorrupted(document, f"a part of the snapshot cannot be decompressed: {error}") from error
     if len(state) != size:

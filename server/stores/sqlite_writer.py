@@ -1,7 +1,8 @@
-"""The writing side of the SQLite store: every transaction that changes the file. Runs on one thread, on its own connection."""
+"""The writing side of the SQLite store: every transaction that changes the file, on one thread and one connection."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -32,15 +33,15 @@ class _Log:
 
 
 class Writer:
-    """Owns the writing connection. `timeout` is the seconds to wait for another process's transaction.
+    """Owns the writing connection. `lock_wait` is the seconds to wait for another process's transaction.
 
     Methods raise `sqlite3.Error` beside what they name; the store translates.
     """
 
-    def __init__(self, path: Path, timeout: float) -> None:
+    def __init__(self, path: Path, lock_wait: float) -> None:
         self._path = path
-        self._timeout = timeout
-        self._connection = open_connection(path, timeout, cache_kib=16_384)
+        self._lock_wait = lock_wait
+        self._connection = open_connection(path, lock_wait, cache_kib=16_384)
         self._inode = path.stat().st_ino
         # Short, and repeated by `_transaction`: SQLite's own waiting grows to 100 ms between two looks, and loses every
         # race against a process that commits without a pause.
@@ -96,8 +97,13 @@ class Writer:
             insert_rows(self._connection, "documents", 3, created)
             insert_rows(self._connection, "entries", 7, entries)
             insert_rows(self._connection, "marks", 3, marks)
-            insert_rows(self._connection, "heads", 3, heads, "ON CONFLICT (document) DO UPDATE SET head = excluded.head, "
-                        "number = excluded.number")
+            insert_rows(
+                self._connection,
+                "heads",
+                3,
+                heads,
+                "ON CONFLICT (document) DO UPDATE SET head = excluded.head, number = excluded.number",
+            )
         # Only now: what an aborted transaction would have made true must not be remembered.
         self._logs.update(written)
         self._actors.update(actors)
@@ -106,15 +112,16 @@ class Writer:
         return answers
 
     def begin_upload(self, document: str, seq: int) -> int | None:
-        """A key for the parts of a snapshot at `seq` that come in transactions of their own; None when it is not needed.
+        """A key for the parts of a snapshot at `seq` that come one by one; None when no snapshot is needed.
 
-        Sweeps away what others began long ago and never finished. Raises `ValueError` when the document has no entry `seq`.
+        Sweeps away what others began long ago and never finished. Raises `ValueError` when the document has no entry
+        `seq`.
         """
         with self._transaction():
             if not self._needs_snapshot(document, seq):
                 return None
             past = _milliseconds() - ABANDONED_AFTER
-            for upload, in self._connection.execute("SELECT id FROM uploads WHERE begun < ?", (past,)).fetchall():
+            for (upload,) in self._connection.execute("SELECT id FROM uploads WHERE begun < ?", (past,)).fetchall():
                 self._drop_upload(upload)
             return self._new_upload()
 
@@ -124,7 +131,7 @@ class Writer:
             self._insert_part(upload, part, data)
 
     def keep_snapshot(self, document: str, seq: int, upload: int | None, parts: int, last: bytes, size: int) -> None:
-        """Make the last part and those of `upload` the document's snapshot at `seq`; `size` is the state's length in bytes.
+        """Make the last part and those of `upload` the document's snapshot at `seq`, of a state of `size` bytes.
 
         Raises `ValueError` when the document has no entry `seq` and `StoreUnavailable` when the upload was swept away.
         """
@@ -137,16 +144,19 @@ class Writer:
                 upload = self._new_upload()
             execute = self._connection.execute
             self._insert_part(upload, parts - 1, last)
-            held, = execute("SELECT count(*) FROM parts WHERE upload = ?", (upload,)).fetchone()
+            (held,) = execute("SELECT count(*) FROM parts WHERE upload = ?", (upload,)).fetchone()
             if held != parts:
                 raise StoreUnavailable("the snapshot took so long that its parts were swept away")
             key = self._logs[document].key
-            for older, in execute("SELECT upload FROM snapshots WHERE document = ?", (key,)).fetchall():
+            for (older,) in execute("SELECT upload FROM snapshots WHERE document = ?", (key,)).fetchall():
                 self._drop_upload(older)
             execute("DELETE FROM uploads WHERE id = ?", (upload,))
-            execute("INSERT INTO snapshots (document, seq, upload, parts, size) VALUES (?, ?, ?, ?, ?) "
-                    "ON CONFLICT (document) DO UPDATE SET seq = excluded.seq, upload = excluded.upload, "
-                    "parts = excluded.parts, size = excluded.size", (key, seq, upload, parts, size))
+            execute(
+                "INSERT INTO snapshots (document, seq, upload, parts, size) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (document) DO UPDATE SET seq = excluded.seq, upload = excluded.upload, "
+                "parts = excluded.parts, size = excluded.size",
+                (key, seq, upload, parts, size),
+            )
 
     def compact(self, document: str, keep_after: int) -> tuple[int, bool]:
         """Drop the oldest entries, at most `COMPACTION_STEP`: how many went, and whether more are to go."""
@@ -161,8 +171,9 @@ class Writer:
             upto = min(goal, floor + COMPACTION_STEP)
             if upto <= floor:
                 return 0, False
-            start = execute("SELECT number FROM marks WHERE document = ? AND seq >= ? ORDER BY seq LIMIT 1",
-                            (log.key, upto)).fetchone()
+            start = execute(
+                "SELECT number FROM marks WHERE document = ? AND seq >= ? ORDER BY seq LIMIT 1", (log.key, upto)
+            ).fetchone()
             chain = """
                 DELETE FROM entries WHERE number IN (
                     WITH RECURSIVE chain (number, seq, previous) AS (
@@ -175,7 +186,7 @@ class Writer:
                 )"""
             gone = execute(chain, (start[0] if start else log.number, floor, upto, log.key)).rowcount
             if gone != upto - floor:
-                raise StoreCorrupted(document, f"{upto - floor - gone} of the entries {floor + 1} to {upto} are missing")
+                raise StoreCorrupted(document, f"entries {floor + 1} to {upto} of the log are not all there")
             execute("DELETE FROM marks WHERE document = ? AND seq <= ?", (log.key, upto))
             execute("UPDATE snapshots SET floor = ? WHERE document = ?", (upto, log.key))
         self._pages += gone
@@ -200,8 +211,8 @@ class Writer:
     def checkpoint(self) -> None:
         """Bring what the write-ahead log holds into the database file. Raises nothing: a later one makes up for it.
 
-        In the FULL mode because that takes the write lock. A passive checkpoint that runs beside another process's commit
-        can corrupt the file in SQLite before 3.51.3 (https://sqlite.org/wal.html#walresetbug).
+        In the FULL mode because that takes the write lock. A passive checkpoint that runs beside another process's
+        commit can corrupt the file in SQLite before 3.51.3 (https://sqlite.org/wal.html#walresetbug).
         """
         try:
             self._connection.execute("PRAGMA busy_timeout=250")
@@ -226,11 +237,11 @@ class Writer:
                 break
             except sqlite3.OperationalError as error:
                 now = time.monotonic()
-                deadline = deadline or now + self._timeout
+                deadline = deadline or now + self._lock_wait
                 if not is_busy(error) or now >= deadline:
                     raise
         try:
-            version, = self._connection.execute("PRAGMA data_version").fetchone()
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
             if version != self._version or len(self._logs) > CACHE_LIMIT:
                 self._forget()
             yield
@@ -244,17 +255,17 @@ class Writer:
 
     def _forget(self) -> None:
         self._logs.clear()
-        self._last_number, = self._connection.execute("SELECT coalesce(max(number), 0) FROM heads").fetchone()
-        self._last_key, = self._connection.execute("SELECT coalesce(max(id), 0) FROM documents").fetchone()
+        (self._last_number,) = self._connection.execute("SELECT coalesce(max(number), 0) FROM heads").fetchone()
+        (self._last_key,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM documents").fetchone()
 
     def _look_up(self, documents: list[str]) -> None:
         documents = [document for document in documents if document not in self._logs]
-        for at in range(0, len(documents), 256):
-            some = documents[at : at + 256]
-            places = ",".join("?" * len(some))
+        if documents:
             rows = self._connection.execute(
                 "SELECT d.name, d.id, d.lineage, h.head, h.number FROM documents d JOIN heads h ON h.document = d.id "
-                f"WHERE d.name IN ({places})", some)
+                "WHERE d.name IN (SELECT value FROM json_each(?))",
+                (json.dumps(documents),),
+            )
             for name, key, lineage, head, number in rows:
                 self._logs[name] = _Log(key, lineage, head, number)
 
@@ -263,7 +274,7 @@ class Writer:
             self._actors.clear()
         execute = self._connection.execute
         execute("INSERT INTO actors (author, device) VALUES (?, ?) ON CONFLICT DO NOTHING", who)
-        new[who], = execute("SELECT id FROM actors WHERE author = ? AND device = ?", who).fetchone()
+        (new[who],) = execute("SELECT id FROM actors WHERE author = ? AND device = ?", who).fetchone()
         return new[who]
 
     def _needs_snapshot(self, document: str, seq: int) -> bool:
@@ -275,9 +286,7 @@ class Writer:
         return kept is None or bool(kept[0] < seq)
 
     def _new_upload(self) -> int:
-        upload = self._connection.execute("INSERT INTO uploads (begun) VALUES (?)", (_milliseconds(),)).lastrowid
-        assert upload is not None
-        return upload
+        return self._connection.execute("INSERT INTO uploads (begun) VALUES (?)", (_milliseconds(),)).lastrowid or 0
 
     def _insert_part(self, upload: int, part: int, data: bytes) -> None:
         self._connection.execute("INSERT INTO parts (upload, part, data) VALUES (?, ?, ?)", (upload, part, data))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from aiohttp import web
 
 from server.config import Limits
-from server.tokens import Claims, TokenError, TokenExpired, TokenVerifier
+from server.tokens import Claims, TokenError, TokenExpired, TokenKeyUnavailable, TokenVerifier
 from server.web.access import bearer, check_origin
 from server.web.context import CONFIG, ROOMS, VERIFIER
 from server.web.delivery import deliver
 from server.web.membership import Membership
 from server.web.outlet import SocketOutlet
 from server.web.websocket import open_socket, pump
-from sync.protocol.errors import TooManyDocuments
 from sync.protocol.frame import binary
 from sync.protocol.hocuspocus import Hocuspocus
-from sync.protocol.messages import AuthToken, CloseDocument, DocumentMessage, Ping, Pong
+from sync.protocol.messages import AuthToken, CloseDocument, Message, Ping, Pong
 from sync.protocol.names import document_of
+from sync.protocol.session import Session, SessionLimits
 from sync.rooms.errors import Forbidden, RoomError
 from sync.rooms.peer import Peer
 from sync.rooms.registry import Rooms
@@ -52,7 +54,7 @@ class _DocumentOutlet:
     def fail(self, error: Exception) -> None:
         """See `Outlet.fail`."""
         if isinstance(error, RoomError) and not error.transient:
-            self._connection.deny(self._address, error.reason)
+            self._connection.shut(self._address, error.reason)
         else:
             self._outlet.fail(error)
 
@@ -66,62 +68,49 @@ class _Connection:
         self.outlet = outlet
         self._rooms = rooms
         self._verifier = verifier
-        self._limits = limits
         self._default_token = default_token
+        self._session = Session(DIALECT, SessionLimits(documents=limits.max_socket_documents), anonymous=True)
         self._memberships: dict[str, Membership] = {}
-        self._denied: set[str] = set()
-        self._last_address = ""
 
     async def receive(self, frame: bytes) -> None:
-        """Handle one message. Raises `ProtocolError`, `CrdtError` or `RoomError` to end the socket."""
-        message = DIALECT.decode(frame, self._last_address)
-        if isinstance(message, Ping):
-            self.outlet.write(binary(DIALECT.pong()))
-        elif not isinstance(message, Pong):
-            await self._handle(message)
+        """Handle one WebSocket message. Raises `ProtocolError`, `CrdtError` or `RoomError` to end the socket."""
+        ready = deque(self._session.receive(frame))
+        while ready:
+            message = ready.popleft()
+            if isinstance(message, AuthToken):
+                ready.extend(await self._authenticate(message.address, message.token))
+            elif isinstance(message, Ping):
+                self.outlet.write(binary(DIALECT.pong()))
+            elif isinstance(message, CloseDocument):
+                self._leave(message.address)
+            elif not isinstance(message, Pong):
+                membership = self._memberships.get(message.address)
+                if membership is not None:
+                    deliver(membership.room, membership.peer, message)
 
-    async def _handle(self, message: DocumentMessage) -> None:
-        address = self._last_address = message.address
-        if isinstance(message, AuthToken):
-            await self._authenticate(address, message.token)
-            return
-        membership = self._memberships.get(address)
-        if isinstance(message, CloseDocument):
-            self._leave(address)
-            self._denied.discard(address)
-        elif membership is not None:
-            deliver(membership.room, membership.peer, message)
-        elif address not in self._denied:
-            # Providers before 3.0 without a token begin with step 1 and never authenticate.
-            await self._authenticate(address, "")
-            membership = self._memberships.get(address)
-            if membership is not None:
-                deliver(membership.room, membership.peer, message)
-
-    async def _authenticate(self, address: str, token: str) -> None:
+    async def _authenticate(self, address: str, token: str) -> list[Message]:
         document = document_of(address)
         try:
             claims = await self._verifier.verify(token or self._default_token)
             if not claims.can_read(document):
                 raise Forbidden("this token may not read the document")
-            self._admit(address, document, claims)
         except (TokenError, Forbidden) as error:
-            self.deny(address, error.reason)
+            if isinstance(error, TokenKeyUnavailable):
+                raise
+            self._leave(address)
+            self.outlet.write(binary(DIALECT.denied(address, error.reason)))
+            return self._session.deny(address)
+        self._admit(address, document, claims)
+        return self._session.grant(address, claims.can_write(document))
 
     def _admit(self, address: str, document: str, claims: Claims) -> None:
-        self._denied.discard(address)
-        membership = self._memberships.get(address)
         can_write = claims.can_write(document)
-        granted = binary(DIALECT.granted(address, can_write))
-        if membership is not None and not membership.room.failed:
+        self.outlet.write(binary(DIALECT.granted(address, can_write)))
+        membership = self._memberships.get(address)
+        if membership is not None:
             membership.hold(claims)
-            self.outlet.write(granted)
             return
-        self._leave(address)
-        if len(self._memberships) >= self._limits.max_socket_documents:
-            raise TooManyDocuments(self._limits.max_socket_documents)
         room = self._rooms.open(document)
-        self.outlet.write(granted)
         peer = Peer(_DocumentOutlet(self, address), DIALECT, address, author=claims.subject, can_write=can_write)
         self._memberships[address] = Membership(
             room,
@@ -131,12 +120,10 @@ class _Connection:
             renew=lambda: self.outlet.write(binary(DIALECT.reauthenticate(address))),
         )
 
-    def deny(self, address: str, reason: str) -> None:
-        """The document is not for this client, or cannot be given; the socket stays open for others."""
+    def shut(self, address: str, reason: str) -> None:
+        """The document cannot be given to this client now; the socket stays open for others."""
         self._leave(address)
-        self._denied.add(address)
-        if len(self._denied) > self._limits.max_socket_documents:
-            self.outlet.fail(TooManyDocuments(self._limits.max_socket_documents))
+        self._session.close(address)
         self.outlet.write(binary(DIALECT.denied(address, reason)))
 
     def _leave(self, address: str) -> None:

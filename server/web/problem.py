@@ -11,8 +11,12 @@ from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 
 from server import errors
+from server.metrics import Counters
 
 log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 RETRY_AFTER_SECONDS = 2
 """When a client is told to come back that was refused for want of a store, a key, or room."""
@@ -20,24 +24,29 @@ RETRY_AFTER_SECONDS = 2
 _RETRIED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 
 
-@web.middleware
-async def problems(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+def middleware(counters: Counters) -> Middleware:
     """The outermost middleware: whatever a handler raises becomes a problem.
 
     An error that nobody expected is logged with its traceback and an incident id, and answered with the id alone.
     """
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        return _of_http(error)
-    except Exception as error:
-        if isinstance(request.writer, StreamWriter) and request.writer.output_size > 0:
-            raise  # part of another answer has gone out already; aiohttp logs this and cuts the connection
-        return problem(error) if errors.answer(error) is not errors.INTERNAL else _incident(request)
+
+    @web.middleware
+    async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return _of_http(error)
+        except Exception as error:
+            if isinstance(request.writer, StreamWriter) and request.writer.output_size > 0:
+                raise  # part of another answer has gone out already; aiohttp logs this and cuts the connection
+            if errors.answer(error) is not errors.INTERNAL:
+                return problem(error)
+            counters.requests_failed += 1
+            return _incident(request)
+
+    return problems
 
 
 def problem(error: Exception) -> web.Response:

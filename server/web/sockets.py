@@ -21,7 +21,6 @@ class Sockets:
         self._open: dict[SocketOutlet, None] = {}
         self.draining = False
         """Whether the server stops: nobody new is let in."""
-        self.accepted = 0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -38,7 +37,6 @@ class Sockets:
 
     def add(self, outlet: SocketOutlet) -> None:
         self._open[outlet] = None
-        self.accepted += 1
 
     def discard(self, outlet: SocketOutlet) -> None:
         self._open.pop(outlet, None)

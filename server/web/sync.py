@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from aiohttp import web
 
 from server.web.access import bearer
-from server.web.keys import CONFIG, ROOMS, VERIFIER
-from sync.protocol.push import decode_push
-from sync.rooms.errors import Overloaded, StoreUnavailable
-from sync.rooms.push import changes, pull, take
+from server.web.context import CONFIG, COUNTERS, ROOMS, VERIFIER
+from sync.protocol.push_codec import decode_push, encode_answer
+from sync.rooms.errors import StoreUnavailable
+from sync.rooms.push import answer
 
 PUSH_SECONDS = 30.0
 """How long a push waits for the store before the client is told to come back."""
 
 
 async def push(request: web.Request) -> web.Response:
-    """Take entries, give deltas: see docs/protocol.md. Errors become problem+json in the middleware."""
-    claims = await request.app[VERIFIER].verify(bearer(request))
-    limits = request.app[CONFIG].limits
-    rooms = request.app[ROOMS]
+    """Take entries and give deltas; docs/protocol.md has the format. Errors become problem+json in the middleware."""
+    app = request.app
+    claims = await app[VERIFIER].verify(bearer(request))
     body = await request.read()
-    wanted = decode_push(body, request.content_type, max_entries=limits.max_push_entries)
+    wanted = decode_push(body, request.content_type, max_entries=app[CONFIG].limits.max_push_entries)
     try:
         async with asyncio.timeout(PUSH_SECONDS):
-            receipts = await take(rooms, claims, wanted.device, wanted.entries)
-            deltas = await pull(rooms, claims, wanted.pull)
-            feed = await changes(rooms, claims, wanted.since) if wanted.since is not None else None
+            result = await answer(app[ROOMS], claims, wanted)
     except TimeoutError:
         raise StoreUnavailable("the store did not take the entries in time; send the same request again") from None
-    raise Overloaded("unreachable")
+    counters = app[COUNTERS]
+    counters.pushes += 1
+    statuses = Counter([receipt.status for receipt in result.receipts])
+    counters.entries_applied += statuses["applied"]
+    counters.entries_duplicate += statuses["duplicate"]
+    counters.entries_rejected += statuses["rejected"]
+    return web.Response(body=encode_answer(result, request.content_type), content_type=request.content_type)

@@ -10,8 +10,8 @@ from sync.protocol.messages import Message
 class Dialect(Protocol):
     """A WebSocket protocol: stateless, one instance serves all sockets.
 
-    Encoders return the payload of one WebSocket message, or None where the protocol has no such message and nothing is to
-    be sent. The caller passes addresses that a decoder of this dialect returned or `check_document_name` accepted.
+    Encoders return the payload of one WebSocket message, or None where the protocol has no such message and nothing is
+    to be sent. The caller passes addresses that a decoder of this dialect returned or `check_document_name` accepted.
     """
 
     @property
@@ -22,8 +22,8 @@ class Dialect(Protocol):
     def decode(self, frame: bytes, address: str) -> Message:
         """The message in one binary WebSocket message.
 
-        `address` is the socket's document where the protocol has one document a socket; elsewhere it is a hint, the address
-        of the socket's last message ("" before the first), which makes decoding the next one cheaper.
+        `address` is the socket's document where the protocol has one document a socket; elsewhere it is a hint, the
+        address of the socket's last message ("" before the first), which makes decoding the next one cheaper.
 
         Raises `ProtocolError`.
         """

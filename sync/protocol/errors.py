@@ -1,4 +1,4 @@
-"""Everything that can be wrong with what a client sent. The list is closed: no decoder of this package raises anything else.
+"""Everything that can be wrong with what a client sent. The list is closed: no decoder here raises anything else.
 
 Codes are stable and part of the outside interface. Which WebSocket close code or HTTP status an error becomes is the
 server's decision.
@@ -70,23 +70,23 @@ class TrailingBytes(MalformedMessage):
 
 
 class UnknownMessage(MalformedMessage):
-    """A message type that the protocol does not have. `type` is its number."""
+    """A message type that the protocol does not have. `number` says which."""
 
     code = "unknown-message"
 
-    def __init__(self, type: int) -> None:
-        super().__init__(f"there is no message type {type}")
-        self.type = type
+    def __init__(self, number: int) -> None:
+        super().__init__(f"there is no message type {number}")
+        self.number = number
 
 
 class UnexpectedMessage(ProtocolError):
-    """A message that the protocol has, but that a client does not send. `type` is its number."""
+    """A message that the protocol has, but that a client does not send. `number` says which."""
 
     code = "unexpected-message"
 
-    def __init__(self, type: int) -> None:
-        super().__init__(f"message type {type} is not a client's to send")
-        self.type = type
+    def __init__(self, number: int) -> None:
+        super().__init__(f"message type {number} is not a client's to send")
+        self.number = number
 
 
 class BadDocumentName(ProtocolError):

@@ -4,6 +4,8 @@ Numbers and layout are those of @hocuspocus/provider 2 to 4 (`types.ts`, `Outgoi
 @hocuspocus/common (`auth.ts`, `routingKey.ts`).
 """
 
+# ruff: noqa: ARG002 - a dialect takes what any dialect may need
+
 from __future__ import annotations
 
 from functools import lru_cache

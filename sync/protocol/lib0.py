@@ -1,8 +1,9 @@
 """The variable-length coding of lib0, in which every message is written.
 
-Integers are little-endian groups of 7 bits, the high bit saying that more follow (lib0 `writeVarUint`). Strings and byte
-arrays are preceded by their length in *bytes* (`writeVarString`, `writeVarUint8Array`). Readers take a position and return
-the value with the position behind it; they raise `TruncatedMessage`, `OverlongInteger`, `IntegerOutOfRange` or `InvalidText`.
+Integers are little-endian groups of 7 bits, the high bit saying that more follow (lib0 `writeVarUint`). Strings and
+byte arrays are preceded by their length in *bytes* (`writeVarString`, `writeVarUint8Array`). Readers take a position
+and return the value with the position behind it; they raise `TruncatedMessage`, `OverlongInteger`, `IntegerOutOfRange`
+or `InvalidText`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a client can say: one vocabulary for both WebSocket dialects.
 
-`address` is the document's name as the client wrote it; see `names.document_of`. State vectors and updates are Yjs v1 and
-are not looked into here.
+`address` is the document's name as the client wrote it; see `names.document_of`. State vectors and updates are Yjs v1
+and are not looked into here.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ class SyncStep1(NamedTuple):
 
 
 class SyncStep2(NamedTuple):
-    """What we lack, in answer to our step 1: the client's offline edits. To be acknowledged once durable, also if empty."""
+    """What we lack, in answer to our step 1: the client's offline edits. Acknowledged once durable, also if empty."""
 
     address: str
     update: bytes
 
 
 class SyncUpdate(NamedTuple):
-    """One edit. To be acknowledged once durable."""
+    """One edit. Acknowledged once durable."""
 
     address: str
     update: bytes

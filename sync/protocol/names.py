@@ -16,6 +16,8 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def is_name(text: str, max_bytes: int) -> bool:
     """Whether `text` is 1 to `max_bytes` bytes of UTF-8 without control characters."""
+    if text.isascii():
+        return 0 < len(text) <= max_bytes and text.isprintable()
     return 0 < len(text) <= max_bytes and not _FORBIDDEN.search(text) and len(text.encode()) <= max_bytes
 
 
@@ -32,8 +34,8 @@ def check_document_name(name: str) -> str:
 def document_of(address: str) -> str:
     """The document that a checked address is about.
 
-    A Hocuspocus provider with `sessionAwareness` writes `name NUL sessionId` where others write the name, so that several
-    providers of one document can share a socket (@hocuspocus/common, `routingKey.ts`).
+    A Hocuspocus provider with `sessionAwareness` writes `name NUL sessionId` where others write the name, so that
+    several providers of one document can share a socket (@hocuspocus/common, `routingKey.ts`).
     """
     return address.partition("\0")[0]
 

@@ -3,6 +3,8 @@
 Numbers and layout are those of y-protocols (`PROTOCOL.md`, `sync.js`, `auth.js`) and y-websocket (`y-websocket.js`).
 """
 
+# ruff: noqa: ARG002 - a dialect takes what any dialect may need
+
 from __future__ import annotations
 
 from typing import Final

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from crdt.document import Document, Verdict
 from crdt.errors import CrdtError, MissingCauses
 from crdt.updates import EMPTY_UPDATE
+from sync.protocol.push import Delta
 from sync.rooms.attendance import Attendance
 from sync.rooms.audience import Audience
 from sync.rooms.errors import (
@@ -37,17 +38,6 @@ PUSH_SLICE = 200
 
 Outcome = Verdict | CrdtError | RoomError
 """What became of one update."""
-
-
-class Delta(NamedTuple):
-    """What a copy lacks: everything in `update` is durable and in the log up to number `seq`.
-
-    `lineage` is None when the document does not exist yet.
-    """
-
-    update: bytes
-    seq: int
-    lineage: str | None
 
 
 class Snapshot(NamedTuple):
@@ -361,9 +351,7 @@ class Room:
             document = Document.load(states + [entry.update for entry in stored.entries])
         except CrdtError as error:
             log.error("document cannot be loaded", extra={"document": self.name, "code": error.code})
-            self.fail(
-                DocumentUnreadable("what is stored of the document cannot be read; an operator has to look at it")
-            )
+            self.fail(DocumentUnreadable("what is stored of the document cannot be read; ask the operator"))
         except RoomError as error:
             self.fail(error)
         else:
@@ -524,9 +512,7 @@ class Room:
         outcomes = document.apply_all(updates)
         for outcome in outcomes:
             if isinstance(outcome, CrdtError):
-                raise DocumentUnreadable(
-                    "an entry of the document's log cannot be applied; an operator has to look at it"
-                )
+                raise DocumentUnreadable("an entry of the document's log cannot be applied; ask the operator")
         self.created = True
         self.journal.head += len(updates)
         self._since_snapshot += len(updates)

@@ -19,7 +19,7 @@ MADE_UP_EDITS = 4000
 
 
 async def demo(session: Session, seed: int) -> bool:
-    """Replay the session in a folder of its own, print what came of it, and say whether all texts are as they should."""
+    """Replay the session in a folder of its own, print what came of it, and say whether all texts are right."""
     total = sum(map(len, session.authors))
     with tempfile.TemporaryDirectory(prefix="ebbtide-demo-") as folder:
         server = Server(Path(folder))

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-from ebbtide_client import Client, Connection, Document, Mode, Pushed, ServerBusy, Settings, Unreachable
 from pycrdt import Text, TransactionEvent
+
+from ebbtide_client import Client, Connection, Document, Mode, Pushed, ServerBusy, Settings, Unreachable
 
 DOCUMENT = "demo"
 TEXT = "text"

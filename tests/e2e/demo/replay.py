@@ -2,18 +2,16 @@
 
 The first author is live, the second pushes batches. Causes are honoured by an order in which both are always possible:
 the second types as far ahead as what it has seen allows, and sends no more of it than the first may see next; the first
-goes on once the second has to hear from it. So the second's outbox is all that is ever held back, as it is for somebody who
-types in a tunnel, and nothing is delivered other than by the two ways that the client has.
+goes on once the second has to hear from it. So the second's outbox is all that is ever held back, as it is for somebody
+who types in a tunnel, and nothing is delivered other than by the two ways that the client has.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
 
 from ebbtide_client import Mode
-
 from tests.e2e.demo.author import Author
 from tests.e2e.demo.progress import Progress
 from tests.e2e.demo.server import Server
@@ -34,14 +32,14 @@ class Replay:
         self, session: Session, live: Author, pushing: Author, server: Server, progress: Progress, seed: int
     ) -> None:
         self._live, self._pushing = live, pushing
-        self._live_steps, self._pushing_steps = session.authors
+        self._steps = session.authors
         self._is_ascii = session.is_ascii
         self._server = server
         self._progress = progress
         self._random = random.Random(seed)
-        self._total = len(self._live_steps) + len(self._pushing_steps)
+        self._total = sum(map(len, session.authors))
         self._typed = [0, 0]
-        self._clocks = [0]
+        self._clocks = ([0], [0])
         self._sent = 0
         self._arrived = 0
         self._pulled = 0
@@ -65,18 +63,17 @@ class Replay:
 
     async def _type_ahead(self) -> None:
         """The second author types as far as what the first has typed allows."""
-        steps, author = self._pushing_steps, self._pushing
-        while self._typed[1] < len(steps) and steps[self._typed[1]].seen <= self._typed[0]:
-            if steps[self._typed[1]].seen > self._pulled:
+        author = self._pushing
+        while (step := self._next(1)) is not None and step.seen <= self._typed[0]:
+            if step.seen > self._pulled:
                 await self._go_live()
                 await self._live.document.synced()
                 await author.push(0)
                 self._pulled = self._typed[0]
-            self._type(author, steps)
-            self._typed[1] += 1
-            self._clocks.append(author.clock(author.client_id))
+            self._type(1, author, self._live)
             if self._happens(PUSH_EVERY):
-                await self._push_to(min(self._typed[1], self._next_live().seen))
+                following = self._next(0)
+                await self._push_to(self._typed[1] if following is None else min(self._typed[1], following.seen))
             if self._happens(OFFLINE_EVERY):
                 await author.stop()
                 await author.start()
@@ -84,9 +81,8 @@ class Replay:
 
     async def _type_live(self) -> None:
         """The first author types until the second can go on."""
-        steps, author = self._live_steps, self._live
-        while self._typed[0] < len(steps):
-            step = steps[self._typed[0]]
+        author = self._live
+        while (step := self._next(0)) is not None:
             if step.seen > self._arrived:
                 await self._push_to(step.seen)
                 await self._go_live()
@@ -95,35 +91,41 @@ class Replay:
                 self.offline_periods += 1
                 self._offline_left = self._random.randint(1, OFFLINE_FOR)
                 await author.document.switch(Mode.OFFLINE)
-            self._type(author, steps)
-            self._typed[0] += 1
+            self._type(0, author, self._pushing)
             self._offline_left -= 1
             if not author.live and self._offline_left <= 0:
                 await self._go_live()
             await self._show()
-            if self._typed[1] < len(self._pushing_steps) and self._pushing_steps[self._typed[1]].seen <= self._typed[0]:
+            following = self._next(1)
+            if following is not None and following.seen <= self._typed[0]:
                 return
 
-    def _type(self, author: Author, steps: Sequence[Step]) -> None:
-        step = steps[self._typed[author is self._pushing]]
+    def _type(self, agent: int, author: Author, other: Author) -> None:
+        step = self._steps[agent][self._typed[agent]]
+        if author.clock(other.client_id) != self._clocks[1 - agent][step.seen]:
+            raise RuntimeError(
+                f"the {author.name} author does not see what its transaction {self._typed[agent]} builds on"
+            )
         with author.document.edit():
             apply(author.text, step.patches, is_ascii=self._is_ascii)
+        self._typed[agent] += 1
+        self._clocks[agent].append(author.clock(author.client_id))
 
-    def _next_live(self) -> Step:
-        left = self._live_steps[self._typed[0] :][:1]
-        return left[0] if left else Step(len(self._pushing_steps), ())
+    def _next(self, agent: int) -> Step | None:
+        steps, typed = self._steps[agent], self._typed[agent]
+        return steps[typed] if typed < len(steps) else None
 
     async def _push_to(self, count: int) -> None:
         """Let the first `count` transactions of the second author reach the server, and no more."""
         if count > self._sent:
             await self._pushing.push(count - self._sent)
             self._sent = count
-            self._pulled = self._typed[0] if self._live.unsynced == 0 else self._pulled
 
     async def _arrive(self, count: int) -> None:
         """Wait until the first author has the first `count` transactions of the second."""
-        await self._live.has(self._pushing.client_id, self._clocks[count])
-        if self._clocks[count] == self._clocks[count - 1]:
+        clocks = self._clocks[1]
+        await self._live.has(self._pushing.client_id, clocks[count])
+        if clocks[count] == clocks[count - 1]:
             # Deletions have no clock that would tell of their arrival.
             await self._live.push(0)
         self._arrived = count

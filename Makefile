@@ -1,0 +1,95 @@
+# `make serve` runs the server, `make test` all tests; both prepare what they need. `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .stamps
+NODE_SUITES := $(patsubst %/package-lock.json,%,$(wildcard tests/*/package-lock.json))
+NODE_STAMPS := $(patsubst tests/%,$(STAMPS)/node-%,$(NODE_SUITES))
+CLIENT := $(wildcard clients/python/pyproject.toml)
+TYPED := crdt sync server $(if $(CLIENT),clients/python/src)
+
+say = @printf '==> %s\n' "$(1)"
+
+.PHONY: help serve test check bench demo lock clean python node
+
+help:
+	@printf '%s\n' \
+	  'make serve   run the server on http://127.0.0.1:8080, open to this machine, data in ./data' \
+	  'make test    run all tests' \
+	  'make check   lint, types and import rules, in seconds' \
+	  'make demo    two authors, offline and online, and a server that is killed half-way; TRACE=FILE replays a recording' \
+	  'make bench   measure beside other servers; ARGS=--help lists scenarios' \
+	  'make lock    pin the dependencies anew' \
+	  'make clean   remove the environment and everything built'
+
+serve: $(STAMPS)/environment
+	$(call say,Starting the server; Ctrl-C stops it)
+	@$(BIN)/ebbtide serve --open
+
+test: $(STAMPS)/environment $(NODE_STAMPS)
+	$(call say,Running the tests)
+	@$(BIN)/python -m pytest tests $(wildcard clients/python/tests)
+
+check: $(STAMPS)/environment
+	$(call say,Linting)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	$(call say,Checking types)
+	@$(BIN)/mypy $(TYPED)
+	$(call say,Checking imports)
+	@$(BIN)/lint-imports
+
+bench: $(STAMPS)/environment | node
+	$(call say,Measuring)
+	@$(BIN)/python -m bench $(ARGS)
+
+demo: $(STAMPS)/environment
+	$(call say,Running the demo)
+	@$(BIN)/python -m tests.e2e.demo $(if $(TRACE),--trace $(TRACE)) $(ARGS)
+
+clean:
+	$(call say,Removing the environment and everything built)
+	@rm -rf $(VENV) $(STAMPS) dist bench/.cache tests/*/node_modules
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find bench clients crdt server sync tests -name __pycache__ -prune -exec rm -rf {} +
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed: $(PYTHON) is older or missing. PYTHON=... names another." >&2; exit 1; }
+
+node:
+	@node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' 2>/dev/null || \
+	  { echo "Node 20 or newer is needed for the JavaScript clients: node is older or missing." >&2; exit 1; }
+
+# Everything comes from the lock, the build backend included, so that the projects themselves need no index.
+$(STAMPS)/environment: requirements.lock pyproject.toml $(CLIENT) | python
+	$(call say,Making the Python environment in $(VENV))
+	@$(PYTHON) -m venv --clear $(VENV)
+	$(call say,Installing the locked dependencies)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(call say,Installing Ebbtide$(if $(CLIENT), and its Python client))
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  --editable . $(if $(CLIENT),--editable clients/python)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/node-%: tests/%/package-lock.json | node
+	$(call say,Installing the JavaScript packages of tests/$*)
+	@cd tests/$* && npm ci --silent --no-audit --no-fund
+	@mkdir -p $(STAMPS) && touch $@
+
+# The marker is lost on the way through an extra: y-py has no wheel for newer Pythons.
+lock: $(STAMPS)/locker
+	$(call say,Pinning the dependencies)
+	@$(STAMPS)/locker/bin/pip-compile --quiet --extra dev --generate-hashes --strip-extras --allow-unsafe --upgrade \
+	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock pyproject.toml
+	@sed -i 's/^\(y-py==[^ ]*\) \\$$/\1 ; python_version < "3.13" \\/' requirements.lock
+
+$(STAMPS)/locker: | python
+	$(call say,Making an environment for pip-tools)
+	@$(PYTHON) -m venv $@ && $@/bin/pip install --quiet --disable-pip-version-check 'pip-tools>=7.5'

@@ -1,0 +1,150 @@
+"""How a push is written: MessagePack (`application/msgpack`), or JSON (`application/json`) with base64 for bytes."""
+
+from __future__ import annotations
+
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgpack  # type: ignore[import-untyped]
+
+from sync.protocol.errors import BadRequest, UnsupportedContentType
+from sync.protocol.push import MAX_ENTRIES, Delta, Entries, Pull, PushAnswer, PushRequest, Receipt, Refusal, request
+
+MSGPACK: Final = "application/msgpack"
+JSON: Final = "application/json"
+
+# Containers cost many times their encoded size in memory. None of a push's own is wide except `entries` and `pull`,
+# which are read item by item.
+_MAX_NESTED_WIDTH = 16
+# JSON is parsed as a whole, so it is counted first. Names may contain these characters, hence the ample allowance.
+_MAX_JSON_MARKS_PER_ENTRY = 16
+
+
+def decode_push(body: bytes, content_type: str, *, max_entries: int = MAX_ENTRIES) -> PushRequest:
+    """The request in a body, whose size the caller has bounded. `content_type` may have parameters.
+
+    Raises `UnsupportedContentType`, `BadRequest` or `BadDocumentName` (in `pull`). Keys that are not known are ignored.
+    """
+    kind = _media_type(content_type)
+    return _decode_msgpack(body, max_entries) if kind == MSGPACK else _decode_json(body, max_entries)
+
+
+def encode_answer(answer: PushAnswer, content_type: str) -> bytes:
+    """An answer, written like the request whose `content_type` this is. Raises `UnsupportedContentType`."""
+    document = {
+        "receipts": [_receipt(receipt) for receipt in answer.receipts],
+        "deltas": {doc: _delta(delta) for doc, delta in answer.deltas.items()},
+        "changed": [{"doc": changed.doc, "seq": changed.seq} for changed in answer.changed],
+        "cursor": answer.cursor,
+        "more": answer.more,
+    }
+    if _media_type(content_type) == MSGPACK:
+        packed: bytes = msgpack.packb(document)
+        return packed
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_to_base64).encode()
+
+
+def _media_type(content_type: str) -> str:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in (MSGPACK, JSON):
+        raise UnsupportedContentType
+    return kind
+
+
+def _decode_msgpack(body: bytes, max_entries: int) -> PushRequest:
+    unpacker = msgpack.Unpacker(
+        max_buffer_size=len(body) or 1,
+        max_array_len=_MAX_NESTED_WIDTH,
+        max_map_len=_MAX_NESTED_WIDTH,
+        max_ext_len=0,
+        ext_hook=_refuse_extension,
+    )
+    entries, pull = Entries(), Pull()
+    fields: dict[object, object] = {}
+    try:
+        unpacker.feed(body)
+        for _ in range(unpacker.read_map_header()):
+            key = unpacker.unpack()
+            if key in fields:
+                raise BadRequest("a key occurs twice")
+            fields[key] = None
+            if key == "entries":
+                count = _within(unpacker.read_array_header(), max_entries)
+                entries.extend(unpacker.unpack() for _ in range(count))
+            elif key == "pull":
+                for _ in range(unpacker.read_map_header()):
+                    pull.add(unpacker.unpack(), unpacker.unpack())
+            elif key in ("device", "since"):
+                fields[key] = unpacker.unpack()
+            else:
+                unpacker.skip()
+    except (ValueError, msgpack.UnpackException):
+        raise BadRequest("the body is not MessagePack as described in the documentation") from None
+    if unpacker.tell() != len(body):
+        raise BadRequest("bytes follow the message")
+    return request(fields.get("device"), entries, pull, fields.get("since"))
+
+
+def _refuse_extension(code: int, _data: bytes) -> object:
+    raise ValueError(code)
+
+
+def _decode_json(body: bytes, max_entries: int) -> PushRequest:
+    if max(body.count(mark) for mark in (b"{", b"[", b",")) > _MAX_JSON_MARKS_PER_ENTRY * (max_entries + 1):
+        raise BadRequest("the body has more values than a push can have")
+    try:
+        document = json.loads(body.decode())
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is not JSON") from None
+    if type(document) is not dict:
+        raise BadRequest("the body is not an object")
+    entries, pull = Entries(), Pull()
+    listed = _of_type(list, document.get("entries", []), "entries is not an array")
+    _within(len(listed), max_entries)
+    entries.extend(map(_decode_update, listed))
+    for doc, state_vector in _of_type(dict, document.get("pull", {}), "pull is not an object").items():
+        pull.add(doc, _from_base64(state_vector))
+    return request(document.get("device"), entries, pull, document.get("since"))
+
+
+def _within(count: int, max_entries: int) -> int:
+    if count > max_entries:
+        raise BadRequest(f"more than {max_entries} entries")
+    return count
+
+
+def _decode_update(fields: Any) -> Any:
+    if type(fields) is dict:
+        fields["update"] = _from_base64(fields.get("update"))
+    return fields
+
+
+def _of_type(kind: type, value: Any, reason: str) -> Any:
+    if type(value) is not kind:
+        raise BadRequest(reason)
+    return value
+
+
+def _from_base64(text: object) -> bytes | None:
+    if type(text) is not str:
+        return None
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return None
+
+
+def _to_base64(value: bytes) -> str:
+    return binascii.b2a_base64(value, newline=False).decode()
+
+
+def _receipt(receipt: Receipt) -> Mapping[str, object]:
+    if receipt.code is None:
+        return {"id": receipt.id, "status": receipt.status, "seq": receipt.seq}
+    return {"id": receipt.id, "status": receipt.status, "code": receipt.code, "reason": receipt.reason}
+
+
+def _delta(delta: Delta | Refusal) -> Mapping[str, object]:
+    return delta._asdict()
