@@ -33,7 +33,7 @@ def build() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     units = [str(source) for source in sources if source.suffix == ".c"]
     built = program.with_suffix(".new")
-    done = subprocess.run(["cc", "-O2", "-o", str(built), *units], capture_output=True, text=True, check=False)
+    done = subprocess.run(["cc", "-O3", "-flto", "-o", str(built), *units], capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"the load generator does not compile (it needs Linux 5.11 and glibc 2.35):\n{done.stderr}")
     built.rename(program)

@@ -73,4 +73,4 @@ def _ratio(metric: Metric, ours: dict[str, float] | None, theirs: dict[str, floa
     if not metric.better or not ours or min(ours["median"], theirs["median"]) <= 0:
         return ""
     ratio = ours["median"] / theirs["median"] if metric.better == "higher" else theirs["median"] / ours["median"]
-    return f"x {ratio:.2f}"
+    return f"x {ratio:.2f}" if ratio < 100 else f"x {ratio:,.0f}"

@@ -30,7 +30,7 @@ class Document:
     document as it was, even where yrs finds out half-way: the document is then rebuilt from the updates it is made of.
     """
 
-    __slots__ = ("_clocks", "_doc", "_log", "_tail_bytes")
+    __slots__ = ("_clocks", "_doc", "_log", "_pairs", "_tail_bytes")
 
     def __init__(self) -> None:
         self._doc: pycrdt.Doc[Any] = pycrdt.Doc()
@@ -38,6 +38,8 @@ class Document:
         # What the document is made of: its last encoding, then the updates applied since (the tail).
         self._log: list[bytes] = [EMPTY_UPDATE]
         self._tail_bytes = 0
+        # The middles of all surrogate pairs ever inserted.
+        self._pairs: set[Position] = set()
 
     @classmethod
     def load(cls, updates: Iterable[bytes]) -> Document:
@@ -48,7 +50,13 @@ class Document:
         Raises `MalformedUpdate` when yrs cannot take one of them.
         """
         document = cls()
-        document._log = list(updates) or [EMPTY_UPDATE]
+        log = list(updates) or [EMPTY_UPDATE]
+        if any(map(may_have_pairs, log)):
+            for verdict in document.apply_all(log):
+                if isinstance(verdict, CrdtError):
+                    raise MalformedUpdate(f"the log cannot be applied: {verdict.reason}") from verdict
+            return document
+        document._log = log
         document._rebuild()
         document._tail_bytes = sum(map(len, document._log[1:]))
         document._trim()
@@ -90,6 +98,9 @@ class Document:
             except CrdtError as error:
                 verdicts.append(error)
                 continue
+            if (self._pairs or info.has_pairs) and (cut := self._cut(update)):
+                # What was already taken as added must be in the document before it is changed.
+                ...
             if adds:
                 if not run:
                     run_start = len(verdicts)

@@ -12,7 +12,8 @@ class UpdateInfo:
     `inserts`: client id -> (first clock, clock after the last) of what it inserts without a hole. `needs`: client id ->
     the clock that a document must have reached for that client before; what the update brings itself is not in it.
     `deletes`: whether it has a delete set. `types`: how many nested shared types it inserts. `entangled`: whether what
-    it inserts for one client may build on what it inserts for another.
+    it inserts for one client may build on what it inserts for another. `has_pairs`: whether it inserts characters that
+    UTF-16 codes as surrogate pairs.
     """
 
     inserts: dict[int, tuple[int, int]]
@@ -20,3 +21,4 @@ class UpdateInfo:
     deletes: bool
     types: int = 0
     entangled: bool = False
+    has_pairs: bool = False

@@ -25,16 +25,23 @@ _PLAIN_TYPES = (0, 1, 2, 4, 6)
 
 
 class Walk(Reader):
-    """One pass over an update. `has_json` afterwards: it holds JSON text, which this walk does not parse."""
+    """One pass over an update; subclasses note more on the way.
 
-    __slots__ = ("has_json", "inserts", "needs", "types")
+    `client` and `clock` are the id of the struct at hand. Afterwards `has_json` says that the update holds JSON text,
+    which this walk does not parse, and `has_pairs` that it holds characters beyond the Basic Multilingual Plane.
+    """
+
+    __slots__ = ("client", "clock", "has_json", "has_pairs", "inserts", "needs", "types")
 
     def __init__(self, update: bytes) -> None:
         super().__init__(update)
+        self.client = 0
+        self.clock = 0
         self.inserts: dict[int, tuple[int, int]] = {}
         self.needs: dict[int, int] = {}
         self.types = 0
         self.has_json = False
+        self.has_pairs = False
 
     def run(self) -> UpdateInfo:
         """Raises `Malformed`."""
@@ -54,30 +61,31 @@ class Walk(Reader):
                     needs[client] = start
                 else:
                     needs.pop(client, None)
-        return UpdateInfo(self.inserts, needs, deletes, self.types, entangled)
+        return UpdateInfo(self.inserts, needs, deletes, self.types, entangled, self.has_pairs)
 
     def section(self) -> None:
         """The structs of one client, whose clocks follow each other."""
         count = self.count(2)
-        client = self.uint(MAX_CLIENT)
-        clock = start = self.uint(MAX_CLOCK)
+        client = self.client = self.uint(MAX_CLIENT)
+        start = self.clock = self.uint(MAX_CLOCK)
         if client in self.inserts:
             raise Malformed("it has two sections for one client")
         for _ in range(count):
             if match := plain.text_or_deleted(self.data, self.pos):
-                clock += self.plain_item(match, client, clock)
+                self.clock += self.plain_item(match)
                 continue
             info = self.byte()
             if info == _SKIP:
                 # What comes before the hole is known to any document that has reached its end.
-                start = clock = clock + self.length()
-                continue
-            clock += self.length() if info == _GC else self.item(info, client, clock)
-        if clock == start:
+                start = self.clock = self.clock + self.length()
+            else:
+                self.clock += self.length() if info == _GC else self.item(info)
+        end = self.clock
+        if end == start:
             raise Malformed("a section inserts nothing")
-        if clock > MAX_CLOCK:
+        if end > MAX_CLOCK:
             raise Malformed("a clock is out of range")
-        self.inserts[client] = (start, clock)
+        self.inserts[client] = (start, end)
 
     def length(self) -> int:
         """A length that is not 0: yrs computes `clock + length - 1`."""
@@ -86,51 +94,55 @@ class Walk(Reader):
             raise Malformed("a length is 0")
         return value
 
-    def reference(self, client: int, clock: int) -> None:
-        """An id that the struct at `clock` of `client` builds on."""
-        self.builds_on(self.uint(MAX_CLIENT), self.uint(MAX_CLOCK), client, clock)
-
-    def builds_on(self, other: int, other_clock: int, client: int, clock: int) -> None:
-        if other == client:
-            if other_clock >= clock:
+    def builds_on(self, client: int, clock: int) -> None:
+        """The struct at hand refers to an id."""
+        if client == self.client:
+            if clock >= self.clock:
                 raise Malformed("a struct builds on itself or on what comes after it")
-        elif other_clock >= self.needs.get(other, 0):
-            self.needs[other] = other_clock + 1
+        elif clock >= self.needs.get(client, 0):
+            self.needs[client] = clock + 1
 
-    def item(self, info: int, client: int, clock: int) -> int:
+    follows = precedes = belongs_to = builds_on
+
+    def item(self, info: int) -> int:
         """One item's head and content; gives its length in clocks."""
         if info & _HAS_ORIGIN:
-            self.reference(client, clock)
+            self.follows(self.uint(MAX_CLIENT), self.uint(MAX_CLOCK))
         if info & _HAS_RIGHT_ORIGIN:
-            self.reference(client, clock)
+            self.precedes(self.uint(MAX_CLIENT), self.uint(MAX_CLOCK))
         if not info & (_HAS_ORIGIN | _HAS_RIGHT_ORIGIN):
             named = self.byte()
             if named == 1:
                 self.text()
             elif named == 0:
-                self.reference(client, clock)
+                self.belongs_to(self.uint(MAX_CLIENT), self.uint(MAX_CLOCK))
             else:
                 raise Malformed("a parent is of an unknown kind")
             if info & _HAS_PARENT_SUB:
                 self.text()
         return self.content(info & 0x1F)
 
-    def plain_item(self, match: re.Match[bytes], client: int, clock: int) -> int:
+    def plain_item(self, match: re.Match[bytes]) -> int:
         """The same as `item`, for what `plain` has recognised."""
-        other, other_clock, neighbour, neighbour_clock, coded_length = match.groups()
-        if other is not None:
-            self.builds_on(plain.client(other), plain.clock(other_clock), client, clock)
-        self.builds_on(plain.client(neighbour), plain.clock(neighbour_clock), client, clock)
+        origin, origin_clock, neighbour, neighbour_clock, coded_length = match.groups()
+        info = self.data[match.start()]
+        if origin is not None:
+            self.follows(plain.client(origin), plain.clock(origin_clock))
+        if info & _HAS_RIGHT_ORIGIN:
+            self.precedes(plain.client(neighbour), plain.clock(neighbour_clock))
+        else:
+            self.follows(plain.client(neighbour), plain.clock(neighbour_clock))
         length = plain.clock(coded_length)
         self.pos = match.end()
-        if self.data[match.start()] & 0x1F == _DELETED:
+        if info & 0x1F == _DELETED:
             return length
         text = self.take(length)
-        return length if text.isascii() else utf16_length(text)
+        return length if text.isascii() else self.text_length(text, match.start(5))
 
     def content(self, kind: int) -> int:
         if kind == _STRING:
-            return utf16_length(self.take(self.uint(MAX_CLOCK)))
+            begin = self.pos
+            return self.text_length(self.take(self.uint(MAX_CLOCK)), begin)
         if kind == _DELETED:
             return self.uint(MAX_CLOCK)
         if kind == _ANY:
@@ -155,6 +167,20 @@ class Walk(Reader):
         else:
             raise Malformed(f"content kind {kind} is unknown")
         return 1
+
+    def deletes(self, client: int, start: int, end: int) -> None:
+        """The delete set has the range from `start` to before `end`."""
+
+    def text_length(self, text: bytes, begin: int) -> int:  # noqa: ARG002 (for subclasses)
+        """The length that Yjs counts: characters beyond the Basic Multilingual Plane are surrogate pairs and count twice.
+
+        `begin` is where the text's coded size stands.
+        """
+        characters = decode(text)
+        length = len(characters.encode("utf-16-le")) >> 1
+        if length != len(characters):
+            self.has_pairs = True
+        return length
 
     def shared_type(self) -> None:
         kind = self.byte()
@@ -216,12 +242,12 @@ class Walk(Reader):
                 raise Malformed("its delete set has two sections for one client")
             clients.add(client)
             end = 0
-            ranges = self.count(2)
-            for _ in range(ranges):
+            for _ in range(self.count(2)):
                 start = self.uint(MAX_CLOCK)
                 if start < end:
                     raise Malformed("its delete set is not in order")
                 end = start + self.length()
+                self.deletes(client, start, end)
             if end > MAX_CLOCK:
                 raise Malformed("a clock is out of range")
             if end > self.needs.get(client, 0):
@@ -230,11 +256,3 @@ class Walk(Reader):
 
 
 _ANY_SIZES = {127: 0, 126: 0, 124: 4, 123: 8, 122: 8, 121: 0, 120: 0}
-
-
-def utf16_length(text: bytes) -> int:
-    """The length of UTF-8 text that Yjs counts: characters beyond the Basic Multilingual Plane count twice.
-
-    Raises `Malformed`.
-    """
-    return len(decode(text).encode("utf-16-le")) >> 1

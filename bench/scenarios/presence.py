@@ -22,8 +22,8 @@ def run(lab: Lab, peer: Peer) -> None:
     lab.run.figures |= {
         "cpu": 100 * answer["server_cpu"],
         "delivered": 100 * answer["delivered"] / answer["expected"],
-        "p50_ms": answer["p50_ms"],
-        "p99_ms": answer["p99_ms"],
     }
+    if answer["delivered"]:
+        lab.run.figures |= {"p50_ms": answer["p50_ms"], "p99_ms": answer["p99_ms"]}
     if answer["closed"]:
         lab.run.note(f"{answer['closed']} of 500 were disconnected")

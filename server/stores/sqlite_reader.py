@@ -15,8 +15,8 @@ from sync.rooms.ports import Change, Changes, Entry, Stored
 
 _LARGEST = 2**63 - 1  # an integer of SQLite
 
-# From the entry numbered ?1 back along `previous`, down to ?2 + 1: those up to ?3, newest first. An entry of another document
-# ends the walk, and so shows as a hole.
+# From the entry numbered ?1 back along `previous`, down to ?2 + 1: those up to ?3, newest first. An entry of another
+# document ends the walk, and so shows as a hole.
 _CHAIN = """
     WITH RECURSIVE chain (number, seq, previous) AS (
         SELECT number, seq, previous FROM entries WHERE number = ?1 AND document = ?4

@@ -65,35 +65,36 @@ class Writer:
             marks: list[int] = []
             created: list[Any] = []
             answers: list[Appended | Conflict] = []
-            written: list[tuple[str, _Log]] = []
+            new: dict[str, _Log] = {}
+            written: list[tuple[_Log, int, int]] = []
             actors: dict[tuple[str, str], int] = {}
             size = 0
-            for append in batch:
-                log = self._logs.get(append.document)
+            for name, expected, drafts, lineage in batch:
+                log = self._logs.get(name)
                 if log is None:
-                    if append.expected:
+                    if expected:
                         answers.append(Conflict(0, ""))
                         continue
                     key += 1
-                    log = _Log(key, append.lineage, 0, 0)
-                    created += (key, append.document, append.lineage)
-                elif log.head != append.expected or log.lineage != append.lineage:
+                    log = new[name] = _Log(key, lineage, 0, 0)
+                    created += (key, name, lineage)
+                elif log.head != expected or log.lineage != lineage:
                     answers.append(Conflict(log.head, log.lineage))
                     continue
                 document, seq, previous = log.key, log.head, log.number
-                for draft in append.drafts:
-                    who = (draft.author, draft.device)
+                for update, author, device in drafts:
+                    who = (author, device)
                     actor = self._actors.get(who) or actors.get(who) or self._intern(who, actors)
                     number += 1
                     seq += 1
-                    entries += (number, document, seq, previous, actor, now, draft.update)
-                    size += len(draft.update)
+                    entries += (number, document, seq, previous, actor, now, update)
+                    size += len(update)
                     previous = number
                     if seq % MARK_EVERY == 0:
                         marks += (document, seq, number)
                 heads += (document, seq, number)
                 answers.append(Appended(seq))
-                written.append((append.document, _Log(document, log.lineage, seq, number)))
+                written.append((log, seq, number))
             insert_rows(self._connection, "documents", 3, created)
             insert_rows(self._connection, "entries", 7, entries)
             insert_rows(self._connection, "marks", 3, marks)
@@ -105,7 +106,9 @@ class Writer:
                 "ON CONFLICT (document) DO UPDATE SET head = excluded.head, number = excluded.number",
             )
         # Only now: what an aborted transaction would have made true must not be remembered.
-        self._logs.update(written)
+        for log, seq, number in written:
+            log.head, log.number = seq, number
+        self._logs.update(new)
         self._actors.update(actors)
         self._last_number, self._last_key = number, key
         self._pages += 3 + (size + 24 * len(entries) // 7) / 4096

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.http_writer import StreamWriter
+from aiohttp.typedefs import Handler, Middleware
 
 from server import errors
 from server.metrics import Counters
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 RETRY_AFTER_SECONDS = 2
 """When a client is told to come back that was refused for want of a store, a key, or room."""

@@ -96,6 +96,22 @@ class PushAnswer(NamedTuple):
     more: bool
 
 
+def check_entry(fields: Mapping[object, object]) -> PushEntry | Receipt | None:
+    """An entry to apply, the receipt of one that is not right, or None for one without an id to answer to."""
+    key, doc, update, lineage = fields.get("id"), fields.get("doc"), fields.get("update"), fields.get("lineage")
+    if type(key) is not str or not is_name(key, MAX_ID_BYTES):
+        return None
+    if type(doc) is not str or not is_name(doc, MAX_DOCUMENT_NAME_BYTES):
+        error = BadDocumentName()
+        return Receipt(key, "rejected", None, error.code, error.reason)
+    if type(update) is not bytes:
+        return Receipt(key, "rejected", None, "malformed-update", "update is not bytes (base64 in JSON)")
+    if lineage is None or (type(lineage) is str and is_name(lineage, MAX_LINEAGE_BYTES)):
+        return PushEntry(key, doc, lineage, update)
+    reason = f"lineage is not a string of 1 to {MAX_LINEAGE_BYTES} bytes without control characters"
+    return Receipt(key, "rejected", None, "bad-lineage", reason)
+
+
 class Entries:
     """Gathers a request's entries: those to apply, and the receipts of those that are not right."""
 
@@ -103,30 +119,15 @@ class Entries:
         self.accepted: list[PushEntry] = []
         self.rejected: dict[int, Receipt] = {}
 
-    def extend(self, entries: Iterable[object]) -> None:
-        """Take entries, each a mapping. Raises `BadRequest` at one that has no id to answer to."""
-        checked: set[str] = set()
-        for place, fields in enumerate(entries):
-            if type(fields) is not dict:
-                raise BadRequest(f"entry {place} is not a map")
-            get = fields.get
-            key, doc, update, lineage = get("id"), get("doc"), get("update"), get("lineage")
-            if type(key) is not str or not is_name(key, MAX_ID_BYTES):
-                raise BadRequest(f"entry {place} has no id of 1 to {MAX_ID_BYTES} bytes without control characters")
-            if type(doc) is not str or not (doc in checked or is_name(doc, MAX_DOCUMENT_NAME_BYTES)):
-                error = BadDocumentName()
-                self._reject(place, key, error.code, error.reason)
-            elif type(update) is not bytes:
-                self._reject(place, key, "malformed-update", "update is not bytes (base64 in JSON)")
-            elif lineage is not None and (type(lineage) is not str or not is_name(lineage, MAX_LINEAGE_BYTES)):
-                reason = f"lineage is not a string of 1 to {MAX_LINEAGE_BYTES} bytes without control characters"
-                self._reject(place, key, "bad-lineage", reason)
+    def extend(self, checked: Iterable[object]) -> None:
+        """Take what `check_entry` gave, in order. Raises `BadRequest` at anything but an entry or a receipt."""
+        for place, entry in enumerate(checked):
+            if type(entry) is PushEntry:
+                self.accepted.append(entry)
+            elif type(entry) is Receipt:
+                self.rejected[place] = entry
             else:
-                checked.add(doc)
-                self.accepted.append(PushEntry(key, doc, lineage, update))
-
-    def _reject(self, place: int, key: str, code: str, reason: str) -> None:
-        self.rejected[place] = Receipt(key, "rejected", None, code, reason)
+                raise BadRequest(f"entry {place} has no id of 1 to {MAX_ID_BYTES} bytes without control characters")
 
 
 class Pull:

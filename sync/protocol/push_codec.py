@@ -10,14 +10,26 @@ from typing import Any, Final
 import msgpack  # type: ignore[import-untyped]
 
 from sync.protocol.errors import BadRequest, UnsupportedContentType
-from sync.protocol.push import MAX_ENTRIES, Delta, Entries, Pull, PushAnswer, PushRequest, Receipt, Refusal, request
+from sync.protocol.push import (
+    MAX_ENTRIES,
+    Delta,
+    Entries,
+    Pull,
+    PushAnswer,
+    PushEntry,
+    PushRequest,
+    Receipt,
+    Refusal,
+    check_entry,
+    request,
+)
 
 MSGPACK: Final = "application/msgpack"
 JSON: Final = "application/json"
 
-# Containers cost many times their encoded size in memory. None of a push's own is wide except `entries` and `pull`,
-# which are read item by item.
-_MAX_NESTED_WIDTH = 16
+# Containers cost many times their encoded size in memory. So `entries` and `pull` are read item by item, each entry is
+# checked as soon as it is read, and containers inside of one leave nothing behind.
+_MAX_ENTRY_WIDTH = 16
 # JSON is parsed as a whole, so it is counted first. Names may contain these characters, hence the ample allowance.
 _MAX_JSON_MARKS_PER_ENTRY = 16
 
@@ -56,10 +68,12 @@ def _media_type(content_type: str) -> str:
 def _decode_msgpack(body: bytes, max_entries: int) -> PushRequest:
     unpacker = msgpack.Unpacker(
         max_buffer_size=len(body) or 1,
-        max_array_len=_MAX_NESTED_WIDTH,
-        max_map_len=_MAX_NESTED_WIDTH,
-        max_ext_len=0,
+        object_hook=check_entry,
+        list_hook=_discard,
         ext_hook=_refuse_extension,
+        max_array_len=_MAX_ENTRY_WIDTH,
+        max_map_len=_MAX_ENTRY_WIDTH,
+        max_ext_len=0,
     )
     entries, pull = Entries(), Pull()
     fields: dict[object, object] = {}
@@ -87,6 +101,10 @@ def _decode_msgpack(body: bytes, max_entries: int) -> PushRequest:
     return request(fields.get("device"), entries, pull, fields.get("since"))
 
 
+def _discard(_items: list[object]) -> None:
+    return None
+
+
 def _refuse_extension(code: int, _data: bytes) -> object:
     raise ValueError(code)
 
@@ -103,7 +121,7 @@ def _decode_json(body: bytes, max_entries: int) -> PushRequest:
     entries, pull = Entries(), Pull()
     listed = _of_type(list, document.get("entries", []), "entries is not an array")
     _within(len(listed), max_entries)
-    entries.extend(map(_decode_update, listed))
+    entries.extend(map(_decode_entry, listed))
     for doc, state_vector in _of_type(dict, document.get("pull", {}), "pull is not an object").items():
         pull.add(doc, _from_base64(state_vector))
     return request(document.get("device"), entries, pull, document.get("since"))
@@ -115,10 +133,10 @@ def _within(count: int, max_entries: int) -> int:
     return count
 
 
-def _decode_update(fields: Any) -> Any:
-    if type(fields) is dict:
-        fields["update"] = _from_base64(fields.get("update"))
-    return fields
+def _decode_entry(fields: object) -> PushEntry | Receipt | None:
+    if type(fields) is not dict:
+        return None
+    return check_entry({**fields, "update": _from_base64(fields.get("update"))})
 
 
 def _of_type(kind: type, value: Any, reason: str) -> Any:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, Self
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+MAX_ERRORS_BYTES = 1 << 20
 LISTENING = re.compile(r"ebbtide listening on http://(\S+):(\d+)\s*")
 
 
@@ -39,7 +40,7 @@ class ServerProcess:
         self._environ |= environ or {}
         self._process: subprocess.Popen[str] | None = None
         # A file and not a pipe: nobody has to read it for the server to go on.
-        self._errors = TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed on the way out
+        self._errors = TemporaryFile()  # noqa: SIM115 - closed on the way out
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -67,8 +68,8 @@ class ServerProcess:
     @property
     def errors(self) -> str:
         """What the server wrote to standard error, in all its starts."""
-        self._errors.seek(0)
-        return self._errors.read()
+        # Not seek and read: the server writes at the offset that both processes share.
+        return os.pread(self._errors.fileno(), MAX_ERRORS_BYTES, 0).decode(errors="replace")
 
     def start(self, deadline: float = 30.0) -> None:
         """Start, and return when connections are accepted. Raises `ServerDidNotStart` after `deadline` seconds."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.e2e.demo.author import Author
 from tests.e2e.demo.progress import Progress
 from tests.e2e.demo.replay import Replay
-from tests.e2e.demo.server import Server
 from tests.e2e.demo.session import CLIENT_IDS, Session, load, make_up
+from tests.harness.server_process import ServerProcess
 
 MADE_UP_EDITS = 4000
 
@@ -21,17 +21,12 @@ MADE_UP_EDITS = 4000
 async def demo(session: Session, seed: int) -> bool:
     """Replay the session in a folder of its own, print what came of it, and say whether all texts are right."""
     total = sum(map(len, session.authors))
-    with tempfile.TemporaryDirectory(prefix="ebbtide-demo-") as folder:
-        server = Server(Path(folder))
-        try:
-            await server.start()
-            print(f"server on {server.url}, data in {folder}", flush=True)
-            return await _replay(session, seed, total, server, Path(folder))
-        finally:
-            await server.kill()
+    with tempfile.TemporaryDirectory(prefix="ebbtide-demo-") as folder, ServerProcess(Path(folder, "data")) as server:
+        print(f"server on {server.url}, data in {folder}", flush=True)
+        return await _replay(session, seed, total, server, Path(folder))
 
 
-async def _replay(session: Session, seed: int, total: int, server: Server, folder: Path) -> bool:
+async def _replay(session: Session, seed: int, total: int, server: ServerProcess, folder: Path) -> bool:
     live, pushing = (
         Author(name, server.url, folder, id_) for name, id_ in zip(("live", "pushing"), CLIENT_IDS, strict=True)
     )
@@ -43,8 +38,8 @@ async def _replay(session: Session, seed: int, total: int, server: Server, folde
         await replay.run()
         taken = time.monotonic() - started
         # What the server holds is what it can read back: kill it once more, and ask as somebody new.
-        await server.kill()
-        await server.start()
+        server.kill()
+        await asyncio.to_thread(server.start)
         newcomer = Author("newcomer", server.url, folder, max(CLIENT_IDS) + 1)
         await newcomer.start()
         try:

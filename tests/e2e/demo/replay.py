@@ -14,8 +14,8 @@ import random
 from ebbtide_client import Mode
 from tests.e2e.demo.author import Author
 from tests.e2e.demo.progress import Progress
-from tests.e2e.demo.server import Server
 from tests.e2e.demo.session import Session, Step, apply
+from tests.harness.server_process import ServerProcess
 
 OFFLINE_EVERY = 200
 """Edits after which the live author loses its network, on average; and the other's device is switched off and on."""
@@ -29,7 +29,7 @@ DOWN_SECONDS = 0.5
 
 class Replay:
     def __init__(
-        self, session: Session, live: Author, pushing: Author, server: Server, progress: Progress, seed: int
+        self, session: Session, live: Author, pushing: Author, server: ServerProcess, progress: Progress, seed: int
     ) -> None:
         self._live, self._pushing = live, pushing
         self._steps = session.authors
@@ -142,7 +142,7 @@ class Replay:
         if self._restart is None and done >= self._total // 2 and self._live.unsynced:
             self._progress.say(f"SIGKILL to the server at edit {done:,}, {self._live.unsynced} of them unconfirmed")
             self.kills += 1
-            await self._server.kill()
+            self._server.kill()
             self._restart = asyncio.create_task(self._come_back())
         elif self._random.random() < 0.1:
             await asyncio.sleep(0)
@@ -150,5 +150,5 @@ class Replay:
 
     async def _come_back(self) -> None:
         await asyncio.sleep(DOWN_SECONDS)
-        await self._server.start()
+        await asyncio.to_thread(self._server.start)
         self._progress.say("the server is back")

@@ -16,7 +16,7 @@ from ebbtide_client.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
-from ebbtide_client.push import Pushed
+from ebbtide_client.exchange import Pushed
 from ebbtide_client.settings import Settings
 from ebbtide_client.status import Connection, Mode, Rejected, Status
 

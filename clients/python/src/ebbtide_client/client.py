@@ -9,9 +9,10 @@ from typing import Self
 
 from ebbtide_client.document import Document, Engine
 from ebbtide_client.endpoint import Endpoint, TokenSource
+from ebbtide_client.exchange import Exchanges, Pushed
 from ebbtide_client.live import LiveEngine
 from ebbtide_client.outbox import Outbox
-from ebbtide_client.push import Pushed, PushEngine, Pusher
+from ebbtide_client.push import PushEngine
 from ebbtide_client.replica import Replica
 from ebbtide_client.settings import Settings
 from ebbtide_client.status import Mode
@@ -47,7 +48,7 @@ class Client:
         """Raises `OutboxInUse` or `OutboxFailed`. Needs no network."""
         self._outbox = await asyncio.to_thread(Outbox, self._path)
         self._endpoint = Endpoint(self._url, self._token, self._settings)
-        self._pusher = Pusher(
+        self._exchanges = Exchanges(
             self._endpoint, self._outbox, self._replicas, self._device or self._outbox.device, self._settings
         )
         return self
@@ -73,7 +74,7 @@ class Client:
                 stored = await asyncio.to_thread(self._outbox.load, name)
                 self._replicas[name] = replica = Replica(name, self._outbox, stored, client_id)
                 await replica.compact(self._settings.compact_after)
-                self._documents[name] = Document(replica, self._pusher, self._engine)
+                self._documents[name] = Document(replica, self._exchanges, self._engine)
             document = self._documents[name]
             if document.mode is not mode:
                 await document.switch(mode)
@@ -85,7 +86,7 @@ class Client:
 
     async def push(self) -> Pushed:
         """Send all that waits, of closed documents too, and pull the open ones. Raises as `Document.push`."""
-        return await self._pusher.exchange(sorted(self._replicas.keys() | self.unsynced().keys()))
+        return await self._exchanges.run(sorted(self._replicas.keys() | self.unsynced().keys()))
 
     async def discard(self, name: str) -> list[bytes]:
         """Forget this device's copy of a document; the next `open` takes the server's.
@@ -103,5 +104,5 @@ class Client:
 
     def _engine(self, replica: Replica, mode: Mode) -> Engine:
         if mode is Mode.LIVE:
-            return LiveEngine(replica, self._endpoint, self._outbox, self._pusher, self._settings)
-        return PushEngine(replica, self._pusher, self._settings)
+            return LiveEngine(replica, self._endpoint, self._outbox, self._exchanges, self._settings)
+        return PushEngine(replica, self._exchanges, self._settings)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pycrdt import Doc
 
 from ebbtide_client.errors import LineageDiffers, SyncStopped
-from ebbtide_client.push import Pushed, Pusher
+from ebbtide_client.exchange import Exchanges, Pushed
 from ebbtide_client.replica import Replica
 from ebbtide_client.status import Connection, Mode, Status
 
@@ -27,9 +27,9 @@ class Engine(Protocol):
 class Document:
     """Made by `Client.open`. Belongs to the thread of its event loop."""
 
-    def __init__(self, replica: Replica, pusher: Pusher, engine: Callable[[Replica, Mode], Engine]) -> None:
+    def __init__(self, replica: Replica, exchanges: Exchanges, engine: Callable[[Replica, Mode], Engine]) -> None:
         self._replica = replica
-        self._pusher = pusher
+        self._exchanges = exchanges
         self._engine = engine
         self._mode = Mode.OFFLINE
         self._task: asyncio.Task[None] | None = None
@@ -97,7 +97,7 @@ class Document:
         `ServerBusy`, `AccessDenied`, `Refused`, `UnexpectedAnswer` or `LineageDiffers`; what was confirmed before that
         stays confirmed, the rest stays in the outbox.
         """
-        return await self._pusher.exchange([self.name], at_most)
+        return await self._exchanges.run([self.name], at_most)
 
     async def retry_rejected(self) -> int:
         """Send rejected edits again, after whatever made the server refuse them was mended. Returns how many."""

@@ -26,8 +26,8 @@ from pycrdt import (
 from ebbtide_client.backoff import Backoff
 from ebbtide_client.endpoint import Endpoint
 from ebbtide_client.errors import AccessDenied, ClientError, LineageDiffers, ServerBusy, UnexpectedAnswer, Unreachable
+from ebbtide_client.exchange import Exchanges
 from ebbtide_client.outbox import Outbox
-from ebbtide_client.push import Pusher
 from ebbtide_client.replica import Replica
 from ebbtide_client.settings import Settings
 from ebbtide_client.status import Connection
@@ -42,12 +42,12 @@ class LiveEngine:
     """Keeps one document in sync over a socket, and opens a new one when it goes."""
 
     def __init__(
-        self, replica: Replica, endpoint: Endpoint, outbox: Outbox, pusher: Pusher, settings: Settings
+        self, replica: Replica, endpoint: Endpoint, outbox: Outbox, exchanges: Exchanges, settings: Settings
     ) -> None:
         self._replica = replica
         self._endpoint = endpoint
         self._outbox = outbox
-        self._pusher = pusher
+        self._exchanges = exchanges
         self._settings = settings
         self._backoff = Backoff(settings.first_delay, settings.longest_delay)
 
@@ -57,10 +57,10 @@ class LiveEngine:
         while True:
             try:
                 replica.show(Connection.CONNECTING, replica.status.problem)
-                await self._pusher.exchange([replica.name])
+                await self._exchanges.run([replica.name])
                 await replica.compact(self._settings.compact_after)
                 async with self._endpoint.socket(replica.name) as socket:
-                    await Socket(socket, replica, self._outbox, self._pusher, self._settings).run(self._connected)
+                    await Socket(socket, replica, self._outbox, self._exchanges, self._settings).run(self._connected)
                 error = self._closed(socket)
             except ClientError as raised:
                 error = raised
@@ -90,13 +90,13 @@ class Socket:
         socket: aiohttp.ClientWebSocketResponse,
         replica: Replica,
         outbox: Outbox,
-        pusher: Pusher,
+        exchanges: Exchanges,
         settings: Settings,
     ) -> None:
         self._socket = socket
         self._replica = replica
         self._outbox = outbox
-        self._pusher = pusher
+        self._exchanges = exchanges
         self._settings = settings
         self._sent_upto = 0
         self._unechoed: dict[bytes, tuple[float, list[int]]] = {}
@@ -185,7 +185,7 @@ class Socket:
                     continue
             self._doubtful.clear()
             asked = set(self._unechoed)
-            await self._pusher.exchange([self._replica.name])
+            await self._exchanges.run([self._replica.name])
             for update in asked:
                 self._unechoed.pop(update, None)
 

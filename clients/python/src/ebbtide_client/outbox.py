@@ -169,6 +169,11 @@ class Outbox:
         with self._transaction(durable=False) as db:
             return db.executemany("DELETE FROM outbox WHERE id = ?", [(id_,) for id_ in ids]).rowcount
 
+    def replace(self, id_: int, update: bytes) -> None:
+        """Let a waiting entry carry more than it did."""
+        with self._transaction(durable=True) as db:
+            db.execute("UPDATE outbox SET content = ? WHERE id = ?", (update, id_))
+
     def reject(self, id_: int, code: str, reason: str) -> bool:
         """Set an entry aside as refused. False when it was not waiting any more."""
         with self._transaction(durable=False) as db:

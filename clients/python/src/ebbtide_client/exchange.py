@@ -1,0 +1,181 @@
+"""The offline queue's way to the server: batches over HTTP, a receipt for every entry, and what others wrote in return."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from ebbtide_client.endpoint import Endpoint
+from ebbtide_client.errors import AccessDenied, ClientError, LineageDiffers, Refused, ServerBusy, UnexpectedAnswer
+from ebbtide_client.outbox import Entry, Outbox
+from ebbtide_client.replica import Replica
+from ebbtide_client.settings import Settings
+from ebbtide_client.status import Rejected
+
+_ABOUT_THE_SERVER = frozenset(
+    {"store-unavailable", "store-corrupted", "document-unreadable", "overloaded", "room-error"}
+)
+"""Codes of receipts that hold nothing against the entry: it stays in the outbox."""
+
+
+@dataclass(slots=True)
+class Pushed:
+    """What became of the entries of one exchange."""
+
+    requests: int = 0
+    applied: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+
+
+class Exchanges:
+    """Sends the outbox and takes in what others wrote. `replicas` are the open documents, by name."""
+
+    def __init__(
+        self, endpoint: Endpoint, outbox: Outbox, replicas: Mapping[str, Replica], device: str, settings: Settings
+    ) -> None:
+        self._endpoint = endpoint
+        self._outbox = outbox
+        self._replicas = replicas
+        self._device = device
+        self._settings = settings
+
+    async def run(self, documents: Collection[str], at_most: int | None = None) -> Pushed:
+        """Push what the outbox has of these documents, in order, then pull those of them that are open.
+
+        `at_most` bounds the entries that are pushed. Returns once each of them is durable or rejected. Raises what
+        `Endpoint.sync` does; `ServerBusy`, `AccessDenied`, `Refused` or `LineageDiffers`, after everything else was seen
+        to, when the answer says so of one document.
+        """
+        exchange = _Exchange(self._outbox, self._replicas)
+        largest = self._settings.batch_entries
+        left = sys.maxsize if at_most is None else at_most
+        after, more = 0, True
+        while more:
+            batch = self._outbox.pending(documents, after, min(largest, left), self._settings.batch_bytes)
+            more = 0 < len(batch) < left and bool(self._outbox.pending(documents, batch[-1].id, 1, 0))
+            pull = [] if more else [self._replicas[name] for name in documents if name in self._replicas]
+            try:
+                answer = await self._endpoint.sync(self._request(batch, pull))
+            except Refused as error:
+                if error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE or not batch:
+                    raise
+                more = True
+                if len(batch) > 1:
+                    largest = len(batch) // 2
+                    continue
+                exchange.reject(batch[0], error.problem or "update-too-large", error.reason)
+            else:
+                repeat_from = exchange.settle(batch, answer)
+                if repeat_from is not None:
+                    after, more = repeat_from - 1, True
+                    continue
+                exchange.take_in(pull, answer)
+            if batch:
+                after = batch[-1].id
+                left -= len(batch)
+        if exchange.problems:
+            raise exchange.problems[0]
+        return exchange.pushed
+
+    def _request(self, batch: Sequence[Entry], pull: Sequence[Replica]) -> dict[str, Any]:
+        entries = [
+            {"id": str(entry.id), "doc": entry.document, "update": entry.update, "lineage": entry.lineage}
+            for entry in batch
+        ]
+        return {
+            "device": self._device,
+            "entries": entries,
+            "pull": {replica.name: replica.ydoc.get_state() for replica in pull},
+        }
+
+
+class _Exchange:
+    """What one run learns from the answers."""
+
+    def __init__(self, outbox: Outbox, replicas: Mapping[str, Replica]) -> None:
+        self.pushed = Pushed()
+        self.problems: list[ClientError] = []
+        self._outbox = outbox
+        self._replicas = replicas
+        self._widened: set[str] = set()
+
+    def settle(self, batch: Sequence[Entry], answer: Mapping[str, Any]) -> int | None:
+        """Go by the receipts. Returns the id of an entry from which on to send again, if there is one."""
+        self.pushed.requests += 1
+        receipts = answer.get("receipts")
+        if not isinstance(receipts, list) or len(receipts) != len(batch):
+            raise UnexpectedAnswer("the answer to a push does not have a receipt for each entry")
+        durable: dict[str, list[int]] = {}
+        widened: dict[str, int] = {}
+        for entry, receipt in zip(batch, receipts, strict=True):
+            if not isinstance(receipt, Mapping) or receipt.get("id") != str(entry.id):
+                raise UnexpectedAnswer("a receipt is not for the entry at its place")
+            status, code = receipt.get("status"), str(receipt.get("code") or "")
+            reason = str(receipt.get("reason") or code)
+            if status in ("applied", "duplicate"):
+                durable.setdefault(entry.document, []).append(entry.id)
+                self.pushed.applied += status == "applied"
+                self.pushed.duplicate += status == "duplicate"
+            elif status != "rejected":
+                raise UnexpectedAnswer(f"a receipt has the unknown status {status!r}")
+            elif code == LineageDiffers.code:
+                self.problems.append(LineageDiffers(entry.document, reason))
+            elif code in _ABOUT_THE_SERVER:
+                self.problems.append(ServerBusy(reason))
+            elif code == "missing-causes" and (entry.document in widened or self._widen(entry)):
+                widened.setdefault(entry.document, entry.id)
+            else:
+                self.reject(entry, code, reason)
+        for document, ids in durable.items():
+            replica = self._replicas.get(document)
+            if replica is not None:
+                replica.confirm(ids)
+            else:
+                self._outbox.remove(ids)
+        return min(widened.values(), default=None)
+
+    def _widen(self, entry: Entry) -> bool:
+        """Let the entry carry the whole document: the server lost what it builds on, as after a backup was restored.
+
+        Not where something of the document was rejected, which would be sent again with the rest.
+        """
+        replica = self._replicas.get(entry.document)
+        if replica is None or replica.status.rejected or entry.document in self._widened:
+            return False
+        self._widened.add(entry.document)
+        self._outbox.replace(entry.id, replica.ydoc.get_update())
+        return True
+
+    def reject(self, entry: Entry, code: str, reason: str) -> None:
+        """Set an entry aside where the application can see it."""
+        self.pushed.rejected += 1
+        replica = self._replicas.get(entry.document)
+        if replica is not None:
+            replica.reject(Rejected(entry.id, entry.document, entry.update, code, reason))
+        else:
+            self._outbox.reject(entry.id, code, reason)
+
+    def take_in(self, pull: Sequence[Replica], answer: Mapping[str, Any]) -> None:
+        """Go by the deltas."""
+        deltas = answer.get("deltas")
+        for replica in pull:
+            delta = deltas.get(replica.name) if isinstance(deltas, Mapping) else None
+            if not isinstance(delta, Mapping):
+                raise UnexpectedAnswer("the answer to a push lacks a delta that was asked for")
+            update, code, reason = delta.get("update"), str(delta.get("code")), str(delta.get("reason"))
+            if isinstance(update, bytes):
+                try:
+                    replica.trace(delta.get("lineage"))
+                    replica.integrate(update)
+                except LineageDiffers as error:
+                    self.problems.append(error)
+            elif code == "forbidden":
+                self.problems.append(AccessDenied(reason))
+            elif code in _ABOUT_THE_SERVER:
+                self.problems.append(ServerBusy(reason))
+            else:
+                self.problems.append(Refused(reason, HTTPStatus.OK, code))

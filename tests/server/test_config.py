@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from server.config import Config, ConfigError, Limits, parse
+
+SECRET = "0123456789abcdef" * 2
+
+
+def public_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def refusal(*argv: str, **environ: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(["serve", *argv], environ)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def test_open_with_nothing_else_gives_the_documented_defaults() -> None:
+    config = parse(["serve", "--open"], {"PATH": "/bin"})
+    assert config == Config(open=True)
+    assert (config.host, config.port, config.data) == ("127.0.0.1", 8080, Path("data"))
+    assert config.limits == Limits(
+        max_update_bytes=8 << 20, max_document_bytes=64 << 20, max_push_bytes=16 << 20, max_presence_bytes=64 << 10
+    )
+
+
+def test_a_flag_wins_over_its_variable_and_a_variable_over_the_default() -> None:
+    environ = {"EBBTIDE_OPEN": "true", "EBBTIDE_PORT": "9000", "EBBTIDE_MAX_ROOMS": "7"}
+    config = parse(["serve", "--port", "0"], environ)
+    assert (config.port, config.limits.max_rooms, config.open) == (0, 7, True)
+
+
+def test_an_empty_variable_counts_as_absent() -> None:
+    assert parse(["serve", "--open"], {"EBBTIDE_PORT": ""}).port == 8080
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1", 1), ("512B", 512), ("64KiB", 65_536), ("2MiB", 2 << 20), ("1GiB", 1 << 30)]
+)
+def test_sizes_take_binary_units(text: str, size: int) -> None:
+    assert parse(["serve", "--open", "--max-update-bytes", text], {}).limits.max_update_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("--port", "65536"),
+        ("--port", "-1"),
+        ("--port", "http"),
+        ("--max-update-bytes", "0"),
+        ("--max-update-bytes", "8MB"),
+        ("--max-update-bytes", "1.5MiB"),
+        ("--max-rooms", "0"),
+        ("--max-rooms", "²"),
+        ("--idle-seconds", "nan"),
+        ("--idle-seconds", "-1"),
+        ("--drain-seconds", "inf"),
+        ("--log-format", "xml"),
+        ("--log-level", "loud"),
+        ("--origin", "example.org"),
+        ("--origin", "https://example.org/path"),
+        ("--origin", "https://user@example.org"),
+        ("--origin", "https://example.org:99999"),
+        ("--origin", "https://[::1"),
+        ("--data", ""),
+        ("--host", "a\nb"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_option(flag: str, text: str) -> None:
+    line = refusal("--open", flag, text)
+    assert line.startswith(f"{flag} takes ")
+
+
+def test_a_bad_variable_is_named() -> None:
+    assert refusal("--open", EBBTIDE_PORT="tcp://10.0.0.1:80").startswith("EBBTIDE_PORT takes ")
+
+
+def test_unknown_options_and_variables_are_refused_with_the_nearest_one() -> None:
+    assert "did you mean --port?" in refusal("--open", "--prot", "1")
+    assert "did you mean EBBTIDE_MAX_ROOMS?" in refusal("--open", EBBTIDE_MAX_ROOM="1")
+    assert "did you mean EBBTIDE_ORIGIN?" in refusal("--open", EBBTIDE_ORIGINS="https://a.example")
+    assert "--help" in refusal("--open", "--completely-else")
+
+
+def test_an_option_is_not_guessed_from_its_beginning() -> None:
+    assert "unknown option --ope" in refusal("--ope")
+
+
+@pytest.mark.parametrize("argv", [[], ["srve"], ["--open"]])
+def test_a_missing_or_unknown_command_is_refused(argv: list[str]) -> None:
+    with pytest.raises(ConfigError, match="--help"):
+        parse(argv, {})
+
+
+def test_help_lists_every_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(["serve", "--help"], {})
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert all("--" + name.replace("_", "-") in shown for name in Limits.__dataclass_fields__)
+
+
+def test_a_server_that_nobody_could_use_does_not_start() -> None:
+    line = refusal()
+    assert "--token-secret-file" in line
+    assert "--open" in line
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "localhost.example.org"])
+def test_open_refuses_any_host_but_loopback(host: str) -> None:
+    assert host in refusal("--open", "--host", host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_open_takes_loopback_hosts(host: str) -> None:
+    assert parse(["serve", "--open", "--host", host], {}).host == host
+
+
+def test_open_excludes_tokens() -> None:
+    assert "--open" in refusal("--open", EBBTIDE_TOKEN_SECRET=SECRET)
+
+
+def test_the_secret_comes_from_its_variable_or_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET + "\n")
+    from_file = parse(["serve", "--token-secret-file", str(file)], {})
+    from_variable = parse(["serve"], {"EBBTIDE_TOKEN_SECRET": SECRET})
+    assert from_file.tokens.secret == from_variable.tokens.secret == SECRET.encode()
+
+
+def test_a_secret_never_shows() -> None:
+    assert SECRET not in repr(parse(["serve"], {"EBBTIDE_TOKEN_SECRET": SECRET}))
+    short = SECRET[:31]
+    assert short not in refusal(EBBTIDE_TOKEN_SECRET=short)
+
+
+def test_a_public_key_is_no_secret() -> None:
+    pem = public_pem(Ed25519PrivateKey.generate()).decode()
+    assert "--token-key-file" in refusal(EBBTIDE_TOKEN_SECRET=pem)
+
+
+def test_the_key_file_holds_an_ed25519_public_key(tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    file.write_bytes(public_pem(Ed25519PrivateKey.generate()))
+    assert parse(["serve", "--token-key-file", str(file)], {}).tokens.public_key == file.read_bytes()
+    file.write_bytes(public_pem(ec.generate_private_key(ec.SECP256R1())))
+    assert "Ed25519" in refusal("--token-key-file", str(file))
+    file.write_bytes(b"not a key")
+    assert "PEM" in refusal("--token-key-file", str(file))
+    file.write_bytes(b"x" * 100_000)
+    assert "too large" in refusal("--token-key-file", str(file))
+    assert "cannot read" in refusal("--token-key-file", str(tmp_path / "absent"))
+    assert "cannot read" in refusal("--token-key-file", str(tmp_path))
+
+
+def test_one_source_of_tokens_is_enough() -> None:
+    assert "exclude each other" in refusal("--jwks-url", "https://id.example/keys", EBBTIDE_TOKEN_SECRET=SECRET)
+
+
+@pytest.mark.parametrize("url", ["http://id.example/keys", "file:///etc/passwd", "https://", "id.example"])
+def test_keys_are_not_fetched_in_clear_over_a_network(url: str) -> None:
+    assert refusal("--jwks-url", url).startswith("--jwks-url takes an https address")
+
+
+def test_origins_are_repeatable_and_spelt_as_browsers_do() -> None:
+    argv = ["serve", "--open", "--origin", "https://A.Example:443/", "--origin", "http://b.example:8080"]
+    assert parse(argv, {}).origins == ("https://a.example", "http://b.example:8080")
+    assert parse(["serve", "--open"], {"EBBTIDE_ORIGIN": "https://a.example, https://b.example"}).origins == (
+        "https://a.example",
+        "https://b.example",
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "origin", "host", "admitted"),
+    [
+        (Config(), None, "ebb.example", True),
+        (Config(), "https://ebb.example", "ebb.example", True),
+        (Config(), "https://ebb.example", "ebb.example:443", True),
+        (Config(), "https://EBB.example", "ebb.example", True),
+        (Config(), "https://ebb.example:8443", "ebb.example", False),
+        (Config(), "https://evil.example", "ebb.example", False),
+        (Config(), "https://ebb.example.evil.example", "ebb.example", False),
+        (Config(), "null", "ebb.example", False),
+        (Config(), "", "ebb.example", False),
+        (Config(), "https://[", "ebb.example", False),
+        (Config(origins=("https://app.example",)), "https://app.example", "ebb.example", True),
+        (Config(origins=("https://app.example",)), "https://ebb.example", "ebb.example", False),
+        (Config(open=True), "http://localhost:3000", "127.0.0.1:8080", True),
+        (Config(open=True), "http://[::1]:3000", "127.0.0.1:8080", True),
+        (Config(open=True), "http://rebound.example:8080", "rebound.example:8080", False),
+        (Config(open=True, origins=("https://app.example",)), "https://app.example", "127.0.0.1:8080", True),
+    ],
+)
+def test_only_known_pages_may_open_websockets(config: Config, origin: str | None, host: str, admitted: bool) -> None:
+    assert config.admits_origin(origin, host) is admitted
+
+
+def test_an_open_server_answers_to_names_of_this_machine_alone() -> None:
+    config = Config(open=True)
+    assert all(config.admits_host(host) for host in ("127.0.0.1:8080", "localhost", "[::1]:8080", "app.localhost:80"))
+    assert not any(config.admits_host(host) for host in ("rebound.example:8080", "10.0.0.1", "", "[::1"))
+    assert Config().admits_host("ebb.example")

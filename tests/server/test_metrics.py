@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from dataclasses import fields
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from server.metrics import CONTENT_TYPE, Counters, Metrics
+
+
+def scraped(metrics: Metrics) -> dict[str, tuple[str, str, float]]:
+    """Type, help and value by sample name, as Prometheus' own parser reads them."""
+    return {
+        sample.name: (family.type, family.documentation, sample.value)
+        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for sample in family.samples
+    }
+
+
+def test_counters_are_read_when_somebody_asks() -> None:
+    counters = Counters()
+    metrics = Metrics(counters)
+    assert scraped(metrics)["ebbtide_frames_received_total"][2] == 0
+    counters.frames_received += 3
+    assert scraped(metrics)["ebbtide_frames_received_total"] == ("counter", "WebSocket messages from clients.", 3)
+
+
+def test_every_counter_is_shown_with_its_help() -> None:
+    shown = scraped(Metrics(Counters()))
+    for each in fields(Counters):
+        kind, help_, _ = shown[f"ebbtide_{each.name}_total"]
+        assert (kind, help_) == ("counter", each.metadata["help"])
+
+
+def test_levels_and_totals_are_read_through_what_was_registered() -> None:
+    metrics = Metrics(Counters())
+    level = [1]
+    metrics.gauge("rooms", "Open documents.", lambda: level[0])
+    metrics.total("commits", "Transactions.", lambda: 10 * level[0])
+    level[0] = 2
+    shown = scraped(metrics)
+    assert shown["ebbtide_rooms"] == ("gauge", "Open documents.", 2)
+    assert shown["ebbtide_commits_total"] == ("counter", "Transactions.", 20)
+
+
+def test_two_servers_in_a_process_do_not_mix() -> None:
+    one, other = Counters(), Counters()
+    metrics = Metrics(one), Metrics(other)
+    one.pushes = 5
+    assert [scraped(each)["ebbtide_pushes_total"][2] for each in metrics] == [5, 0]
+
+
+def test_the_content_type_names_the_format() -> None:
+    assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
