@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMPS := .stamps
 NODE_SUITES := $(patsubst %/package-lock.json,%,$(wildcard tests/*/package-lock.json))
 NODE_STAMPS := $(patsubst tests/%,$(STAMPS)/node-%,$(NODE_SUITES))
@@ -68,19 +69,21 @@ node:
 	  { echo "Node 20 or newer is needed for the JavaScript clients: node is older or missing." >&2; exit 1; }
 
 # Everything comes from the lock, the build backend included, so that the projects themselves need no index.
-$(STAMPS)/environment: requirements.lock pyproject.toml $(CLIENT) | python
+$(STAMPS)/dependencies: requirements.lock | python
 	$(call say,Making the Python environment in $(VENV))
 	@$(PYTHON) -m venv --clear $(VENV)
 	$(call say,Installing the locked dependencies)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(call say,Installing Ebbtide$(if $(CLIENT), and its Python client))
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-	  --editable . $(if $(CLIENT),--editable clients/python)
+	@$(PIP) install --require-hashes -r requirements.lock
 	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/environment: $(STAMPS)/dependencies pyproject.toml $(CLIENT)
+	$(call say,Installing Ebbtide$(if $(CLIENT), and its Python client))
+	@$(PIP) install --no-deps --no-build-isolation --editable . $(if $(CLIENT),--editable clients/python)
+	@touch $@
 
 $(STAMPS)/node-%: tests/%/package-lock.json | node
 	$(call say,Installing the JavaScript packages of tests/$*)
-	@cd tests/$* && npm ci --silent --no-audit --no-fund
+	@cd tests/$* && npm ci --loglevel=error --no-audit --no-fund
 	@mkdir -p $(STAMPS) && touch $@
 
 # The marker is lost on the way through an extra: y-py has no wheel for newer Pythons.
@@ -92,4 +95,4 @@ lock: $(STAMPS)/locker
 
 $(STAMPS)/locker: | python
 	$(call say,Making an environment for pip-tools)
-	@$(PYTHON) -m venv $@ && $@/bin/pip install --quiet --disable-pip-version-check 'pip-tools>=7.5'
+	@$(PYTHON) -m venv $@ && $@/bin/pip install -qq --disable-pip-version-check 'pip-tools>=7.5'

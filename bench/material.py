@@ -60,16 +60,16 @@ def paper() -> Material:
 
 
 def page(size: int = 5_000) -> Material:
-    """A document whose encoded state is about `size` bytes, typed in pieces at random places."""
+    """A document whose encoded state is about `size` bytes, typed as paragraphs at random places."""
     path = CACHE / f"page-{size}.bin"
     chance = random.Random(size)
     document, text = _blank(FIRST_CLIENT)
     written = ""
     while len(document.get_update()) < size:
-        piece = "".join(chance.choices("abcdefghij klmnopqrstuvwxyz", k=40))
+        paragraph = "".join(chance.choices("abcdefghij klmnopqrstuvwxyz", k=480))
         position = chance.randrange(len(written) + 1)
-        text.insert(position, piece)
-        written = written[:position] + piece + written[position:]
+        text.insert(position, paragraph)
+        written = written[:position] + paragraph + written[position:]
     _write(path, [document.get_update()])
     return Material(path, len(written), written)
 

@@ -172,7 +172,7 @@ class Walk(Reader):
         """The delete set has the range from `start` to before `end`."""
 
     def text_length(self, text: bytes, begin: int) -> int:  # noqa: ARG002 (for subclasses)
-        """The length that Yjs counts: characters beyond the Basic Multilingual Plane are surrogate pairs and count twice.
+        """The length that Yjs counts: what UTF-16 codes as a surrogate pair counts twice.
 
         `begin` is where the text's coded size stands.
         """

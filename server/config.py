@@ -74,7 +74,7 @@ class Limits:
         "--max-backlog-bytes", values.size, MIB, "unsent bytes at which a peer counts as slow"
     )
     max_pending_bytes: int = _option(
-        "--max-pending-bytes", values.size, 256 * MIB, "applied bytes of all documents that wait for their commit"
+        "--max-pending-bytes", values.size, 64 * MIB, "applied bytes of all documents that wait for their commit"
     )
     idle_seconds: float = _option("--idle-seconds", values.seconds, 60.0, "before an unused document leaves memory")
     handshake_seconds: float = _option(

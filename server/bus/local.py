@@ -21,7 +21,7 @@ class LocalBus:
 
     def tell(self, publisher: LocalEnd, document: str, after: int, drafts: Sequence[Draft]) -> None:
         """Call the listeners of every end but the publisher's."""
-        for end in self._ends:
+        for end in list(self._ends):
             if end is not publisher:
                 end.hear(document, after, drafts)
 
@@ -56,8 +56,11 @@ class LocalEnd:
 
     def hear(self, document: str, after: int, drafts: Sequence[Draft]) -> None:
         """Tell this end's listeners of the document."""
-        for listener in list(self._listeners.get(document, ())):
-            listener(document, after, drafts)
+        listeners = self._listeners.get(document, {})
+        for listener in list(listeners):
+            # An earlier one may have ended its subscription.
+            if listener in listeners:
+                listener(document, after, drafts)
 
     async def close(self) -> None:
         """See `Bus.close`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ PART_BYTES = 1 << 20  # of a snapshot's state, before compression
 READERS = 2  # so that a large document that is being loaded does not keep the small ones waiting
 
 T = TypeVar("T")
+Owner = TypeVar("Owner", Reader, Writer)
 
 
 async def open_sqlite(path: Path, *, lock_wait: float = 5.0) -> SqliteStore:
@@ -31,26 +33,33 @@ async def open_sqlite(path: Path, *, lock_wait: float = 5.0) -> SqliteStore:
     Raises `StoreUnusable` for a path, file system, rights or contents with which no store is possible,
     `StoreCorrupted` for a damaged file, `StoreUnavailable` when another process keeps it locked.
     """
-    writing = Lane("sqlite-writer")
-    reading = [Lane(f"sqlite-reader-{index}") for index in range(READERS)]
-    try:
+    async with AsyncExitStack() as opened:
         with translating():
-            writer = await writing.run(Writer, path, lock_wait)
-            readers = [(lane, await lane.run(Reader, path, lock_wait)) for lane in reading]
-    except BaseException:
-        for lane in [*reading, writing]:
-            await lane.close()
-        raise
-    return SqliteStore(writing, writer, readers)
+            # The writer first: it makes the file. And so it closes last: who does that empties the write-ahead log.
+            writing = await _start(opened, "sqlite-writer", Writer, path, lock_wait)
+            reading = [await _start(opened, f"sqlite-reader-{n}", Reader, path, lock_wait) for n in range(READERS)]
+        return SqliteStore(writing, reading, opened.pop_all())
+
+
+async def _start(
+    opened: AsyncExitStack, name: str, owner: type[Owner], path: Path, lock_wait: float
+) -> tuple[Lane, Owner]:
+    lane = Lane(name)
+    opened.push_async_callback(lane.close)
+    made = await lane.run(owner, path, lock_wait)
+    opened.push_async_callback(lane.run, made.close)
+    return lane, made
 
 
 class SqliteStore:
     """A `sync.rooms.ports.Store`; made by `open_sqlite`. To be used and closed on the loop that opened it."""
 
-    def __init__(self, writing: Lane, writer: Writer, readers: Sequence[tuple[Lane, Reader]]) -> None:
-        self._writing = writing
-        self._writer = writer
+    def __init__(
+        self, writing: tuple[Lane, Writer], readers: Sequence[tuple[Lane, Reader]], opened: AsyncExitStack
+    ) -> None:
+        self._writing, self._writer = writing
         self._readers = readers
+        self._opened = opened
         self._closing: asyncio.Task[None] | None = None
 
     async def load(self, document: str) -> Stored:
@@ -116,12 +125,8 @@ class SqliteStore:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        # The writer last: whoever closes the last connection to the file empties its write-ahead log.
-        closings = [(lane, reader.close) for lane, reader in self._readers]
-        for lane, close in [*closings, (self._writing, self._writer.close)]:
-            with translating():
-                await lane.run(close)
-            await lane.close()
+        with translating():
+            await self._opened.aclose()
 
     def _idlest(self) -> tuple[Lane, Reader]:
         return min(self._readers, key=lambda reader: reader[0].pending)

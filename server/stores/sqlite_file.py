@@ -82,8 +82,8 @@ def translating() -> Iterator[None]:
 def open_connection(path: Path, lock_wait: float, cache_kib: int) -> sqlite3.Connection:
     """Connect to the store in `path`, made when missing or empty. Statements wait `lock_wait` seconds for a lock.
 
-    The connection is in autocommit mode and never checkpoints by itself. Raises `StoreUnusable`, `StoreUnavailable` when
-    another process keeps the file locked, `StoreCorrupted`.
+    The connection is in autocommit mode and never checkpoints by itself. Raises `StoreUnusable`, `StoreCorrupted`, and
+    `StoreUnavailable` when another process keeps the file locked.
     """
     if path.is_dir():
         raise StoreUnusable(path, "is a directory; a file is needed")

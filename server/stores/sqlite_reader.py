@@ -62,8 +62,8 @@ class Reader:
         """`Store.read`."""
         with self._transaction():
             found = self._connection.execute(
-                "SELECT d.id, h.head, h.number, coalesce(s.floor, 0) FROM documents d JOIN heads h ON h.document = d.id "
-                "LEFT JOIN snapshots s ON s.document = d.id WHERE d.name = ?",
+                "SELECT d.id, h.head, h.number, coalesce(s.floor, 0) FROM documents d "
+                "JOIN heads h ON h.document = d.id LEFT JOIN snapshots s ON s.document = d.id WHERE d.name = ?",
                 (document,),
             ).fetchone()
             if found is None:
@@ -104,7 +104,7 @@ class Reader:
         rows = self._connection.execute(
             "SELECT d.name, h.head, h.number FROM heads h JOIN documents d ON d.id = h.document WHERE h.number > ? "
             "ORDER BY h.number LIMIT ?",
-            (min(since, _LARGEST), min(limit, _LARGEST - 1) + 1),
+            (max(0, min(since, _LARGEST)), min(limit, _LARGEST - 1) + 1),
         ).fetchall()
         page = rows[:limit]
         return Changes(

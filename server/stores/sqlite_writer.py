@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -212,19 +212,24 @@ class Writer:
         return self._pages * self._pages_factor >= CHECKPOINT_PAGES
 
     def checkpoint(self) -> None:
-        """Bring what the write-ahead log holds into the database file. Raises nothing: a later one makes up for it.
+        """Bring what the write-ahead log holds into the database file, so that the log starts again at its beginning.
 
-        In the FULL mode because that takes the write lock. A passive checkpoint that runs beside another process's
-        commit can corrupt the file in SQLite before 3.51.3 (https://sqlite.org/wal.html#walresetbug).
+        Raises nothing: the next one makes up for it. The RESTART mode, because that takes the write lock: a passive
+        checkpoint beside another process's commit can corrupt the file before SQLite 3.51.3
+        (https://sqlite.org/wal.html#walresetbug).
         """
-        try:
+        if not self.wants_checkpoint():
+            return
+        busy, pages = 1, 0
+        with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA busy_timeout=250")
-            _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
-            self._connection.execute("PRAGMA busy_timeout=10")
-        except sqlite3.Error:
-            pages = 0
-        # How many pages a commit dirties depends on how far apart its documents lie: the last log's length tells.
-        self._pages_factor = max(1.0, pages / max(self._pages, 1.0))
+            try:
+                busy, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            finally:
+                self._connection.execute("PRAGMA busy_timeout=10")
+        if not busy:
+            # How many pages a commit dirties depends on how far apart its documents lie: the log's true length tells.
+            self._pages_factor = max(1.0, pages / self._pages)
         self._pages = 0.0
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from aiohttp import web
@@ -55,12 +56,12 @@ def problem(error: Exception) -> web.Response:
     """
     row, code = errors.answer(error), errors.code(error)
     fields = {name: value for name, value in vars(error).items() if name != "reason" and isinstance(value, int | str)}
-    return _response(row.status, code, row.title, getattr(error, "reason", row.title), **fields)
+    return _response(row.status, code, row.title, getattr(error, "reason", row.title), fields)
 
 
 def _of_http(error: web.HTTPException) -> web.Response:
     phrase = HTTPStatus(error.status).phrase
-    response = _response(error.status, phrase.lower().replace(" ", "-"), phrase, error.reason)
+    response = _response(error.status, phrase.lower().replace(" ", "-"), phrase, error.reason, {})
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response
@@ -75,12 +76,12 @@ def _incident(request: web.Request) -> web.Response:
     )
     row = errors.INTERNAL
     detail = "Nothing that was acknowledged is lost. The server's log says more under the id of this incident."
-    return _response(row.status, "internal", row.title, detail, incident=incident)
+    return _response(row.status, "internal", row.title, detail, {"incident": incident})
 
 
-def _response(status: int, code: str, title: str, detail: str, **fields: int | str) -> web.Response:
+def _response(status: int, code: str, title: str, detail: str, fields: Mapping[str, int | str]) -> web.Response:
     body = {"type": f"urn:ebbtide:error:{code}", "title": title, "status": status, "code": code, "detail": detail}
-    response = web.json_response(fields | body, status=status, content_type="application/problem+json")
+    response = web.json_response({**fields, **body}, status=status, content_type="application/problem+json")
     response.headers["Cache-Control"] = "no-store"
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"

@@ -143,7 +143,8 @@ def _read_auth(frame: bytes, at: int, address: str) -> tuple[AuthToken, int]:
     if at == len(frame):
         return AuthToken(address, token, None), at
     version, at = _read_bounded(frame, at, "the provider version", MAX_VERSION_BYTES)
-    return AuthToken(address, token, version), at
+    # The version came with 4.0; what later providers add behind it is theirs to add.
+    return AuthToken(address, token, version), len(frame)
 
 
 def _read_bounded(frame: bytes, at: int, field: str, limit: int) -> tuple[str, int]:

@@ -19,9 +19,9 @@ from tests.contracts.writer import LINEAGE
 ROOT = Path(__file__).parents[2]
 
 NEIGHBOURS = [
-    "a", "A", "\u00e1", "a\u0301", "a/b", "a/", "a%", "a_", "a*", "a?b", "a'b", 'a"b', "a.b", "a b", " a", "a ", "$a", "1", "01",
-    "1.0", "1e0", "null", "\U0001f9ed", "\U0001f9ed\U0001f3fd", "\ufeffa", "\u212b", "\u00c5", "ss", "\u00df", "x" * 199,
-    "x" * 200, "\u00e9" * 100, "\U0001f9ed" * 50,
+    "a", "A", "\u00e1", "a\u0301", "a/b", "a/", "a%", "a_", "a*", "a?b", "a'b", 'a"b', "a.b", "a b", " a", "a ", "$a",
+    "1", "01", "1.0", "1e0", "null", "\U0001f9ed", "\U0001f9ed\U0001f3fd", "\ufeffa", "\u212b", "\u00c5", "ss",
+    "\u00df", "x" * 199, "x" * 200, "\u00e9" * 100, "\U0001f9ed" * 50,
 ]  # fmt: skip
 
 
@@ -139,7 +139,9 @@ class StoreContract(ABC):
         batch = [Append(document, 0, [Draft(b"1" + document.encode())], document) for document in NEIGHBOURS]
         assert await store.append(batch) == [Appended(1)] * len(NEIGHBOURS)
         for document in NEIGHBOURS[::2]:
-            assert await other.append([Append(document, 1, [Draft(b"2" + document.encode())], document)]) == [Appended(2)]
+            assert await other.append([Append(document, 1, [Draft(b"2" + document.encode())], document)]) == [
+                Appended(2)
+            ]
             await other.snapshot(document, 1, document.encode())
         for index, document in enumerate(NEIGHBOURS):
             stored = await store.load(document)
@@ -192,9 +194,9 @@ class StoreContract(ABC):
                 node.append([Append("a", round_, [Draft(b"%d %d" % (round_, index))], "L")])
                 for index, node in enumerate([store, other, store, other])
             ])  # fmt: skip
-            kinds = Counter(type(answer) for answer, in answers)
+            kinds = Counter(type(answer) for (answer,) in answers)
             assert kinds == {Appended: 1, Conflict: 3}
-            assert all(answer == Conflict(round_ + 1, "L") for answer, in answers if isinstance(answer, Conflict))
+            assert all(answer == Conflict(round_ + 1, "L") for (answer,) in answers if isinstance(answer, Conflict))
         entries = await whole_log(other, "a")
         assert [entry.seq for entry in entries] == list(range(1, 21))
 
@@ -240,7 +242,9 @@ class StoreContract(ABC):
                 assert logs[document][seq - 1].update == update
             for document, log in logs.items():
                 assert [entry.seq for entry in log] == list(range(1, len(log) + 1))
-                assert await store.append([Append(document, len(log), [Draft(b"on")], LINEAGE)]) == [Appended(len(log) + 1)]
+                assert await store.append([Append(document, len(log), [Draft(b"on")], LINEAGE)]) == [
+                    Appended(len(log) + 1)
+                ]
         finally:
             await store.close()
 
@@ -494,7 +498,7 @@ class Writing:
         """SIGKILL after `count` lines: all that was acknowledged before it died."""
         process = await self._started
         assert process.stdout is not None
-        lines = []
+        lines: list[bytes] = []
         while len(lines) < count:
             line = await process.stdout.readline()
             assert line, "the writer ended by itself"

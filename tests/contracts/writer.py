@@ -2,7 +2,7 @@
 
     python -m tests.contracts.writer OPENER ADDRESS NAME DOCUMENTS COMMITS
 
-OPENER is `module:function`, an async function that opens a store at ADDRESS. Each commit appends to some of the documents
+OPENER is `module:function`, an async function that opens a store at ADDRESS. Each commit appends to some documents of
 `shared-0`, `shared-1`, ...; a line `document TAB seq TAB update` follows for every entry it made durable.
 """
 
@@ -35,7 +35,7 @@ async def write(store: Store, name: str, documents: int, commits: int) -> None:
             if isinstance(answer, Appended):
                 first = answer.head - len(append.drafts) + 1
                 for seq, draft in enumerate(append.drafts, first):
-                    lines.append(f"{append.document}\t{seq}\t{draft.update.decode()}\n")  # noqa: PERF401
+                    lines.append(f"{append.document}\t{seq}\t{draft.update.decode()}\n")
         sys.stdout.write("".join(lines))
         sys.stdout.flush()
 

@@ -109,7 +109,10 @@ def record(seed: int, edits: int = 60, clients: int = 3) -> list[bytes]:
     The authors see each other's edits with delays, so that concurrent ones are among them.
     """
     rng = random.Random(seed)
-    authors = [Author(rng.choice([rng.randrange(1, 100), rng.randrange(2**31, 2**32), rng.randrange(2**52, 2**53)])) for _ in range(clients)]
+    # Ids as Yjs (32 bits) and yrs (53 bits) draw them, and small ones.
+    bits = [rng.choice([7, 32, 53]) for _ in range(clients)]
+    authors = [Author(client_id) for client_id in {rng.randrange(1, 2**size): None for size in bits}]
+    clients = len(authors)
     log: list[bytes] = []
     seen = [0] * clients
     for _ in range(edits):

@@ -1,4 +1,4 @@
-"""The offline queue's way to the server: batches over HTTP, a receipt for every entry, and what others wrote in return."""
+"""The offline queue's way to the server: batches over HTTP, receipts, and what others wrote in return."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Exchanges:
         """Push what the outbox has of these documents, in order, then pull those of them that are open.
 
         `at_most` bounds the entries that are pushed. Returns once each of them is durable or rejected. Raises what
-        `Endpoint.sync` does; `ServerBusy`, `AccessDenied`, `Refused` or `LineageDiffers`, after everything else was seen
-        to, when the answer says so of one document.
+        `Endpoint.sync` does; `ServerBusy`, `AccessDenied`, `Refused` or `LineageDiffers`, after everything else was
+        seen to, when the answer says so of one document.
         """
         exchange = _Exchange(self._outbox, self._replicas)
         largest = self._settings.batch_entries
@@ -77,8 +77,10 @@ class Exchanges:
             if batch:
                 after = batch[-1].id
                 left -= len(batch)
-        if exchange.problems:
-            raise exchange.problems[0]
+        for problem in exchange.problems:
+            if isinstance(problem, AccessDenied):
+                self._endpoint.forget_token()
+            raise problem
         return exchange.pushed
 
     def _request(self, batch: Sequence[Entry], pull: Sequence[Replica]) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""A yrs document that can go back: what it refuses half-way leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pycrdt
+
+from crdt.errors import MalformedUpdate
+from crdt.updates import EMPTY_UPDATE, decode_state_vector
+
+_TAIL_FLOOR = 8 * 1024
+"""Up to this many bytes of updates stay as they came, however small the document is."""
+
+
+class Replica:
+    """Keeps the updates that it is made of, and starts over from them when yrs has failed.
+
+    It must be given well-formed updates only (see `crdt.updates.inspect`), and none before its causes.
+    """
+
+    __slots__ = ("_doc", "_log", "_tail_bytes")
+
+    def __init__(self, log: Sequence[bytes] = ()) -> None:
+        """Raises `MalformedUpdate` when yrs refuses one of the updates."""
+        # The last encoding, then the updates applied since (the tail).
+        self._log: list[bytes] = list(log) or [EMPTY_UPDATE]
+        self._doc = _build(self._log)
+        self._tail_bytes = sum(map(len, self._log[1:]))
+        self._trim()
+
+    @property
+    def size(self) -> int:
+        """The bytes of the last encoding and of the updates applied since."""
+        return len(self._log[0]) + self._tail_bytes
+
+    def clocks(self) -> dict[int, int]:
+        """Client id -> clock, as yrs has them."""
+        return decode_state_vector(self.state_vector())
+
+    def state_vector(self) -> bytes:
+        return self._doc.get_state()
+
+    def diff(self, state_vector: bytes) -> bytes:
+        return self._doc.get_update(state_vector)
+
+    def encode(self) -> bytes:
+        """The whole as one update. Without a change in between, the same object again."""
+        if len(self._log) > 1:
+            self._log = [self._doc.get_update()]
+            self._tail_bytes = 0
+        return self._log[0]
+
+    def apply(self, updates: Sequence[bytes], expected: Mapping[int, int] | None = None) -> None:
+        """Apply all in one transaction, or nothing.
+
+        Raises `MalformedUpdate` when yrs refuses one of them, or has other clocks than `expected` afterwards: some
+        structs then wait for each other.
+        """
+        try:
+            _transact(self._doc, updates)
+            if expected is not None and self.clocks() != expected:
+                raise MalformedUpdate("its structs wait for each other")
+        except MalformedUpdate:
+            self._doc = _build(self._log)
+            raise
+        self._extend(updates)
+
+    def apply_deletions(self, update: bytes) -> bool:
+        """Apply an update of which only the deletions can be new; says whether they are, which clocks cannot tell.
+
+        Raises `MalformedUpdate`.
+        """
+        changes: list[pycrdt.TransactionEvent] = []
+        subscription = self._doc.observe(changes.append)
+        try:
+            _transact(self._doc, (update,))
+        except MalformedUpdate:
+            self._doc = _build(self._log)
+            raise
+        self._doc.unobserve(subscription)
+        if changes:
+            self._extend((update,))
+        return bool(changes)
+
+    def replace(self, update: bytes) -> None:
+        """Start over from `update`.
+
+        Raises `MalformedUpdate`.
+        """
+        self._doc = _build((update,))
+        self._log = [update]
+        self._tail_bytes = 0
+
+    def _extend(self, updates: Sequence[bytes]) -> None:
+        self._log += updates
+        self._tail_bytes += sum(map(len, updates))
+        self._trim()
+
+    def _trim(self) -> None:
+        """Encode anew when the tail has outgrown the last encoding: the cost is spread over the updates in it."""
+        if self._tail_bytes > _TAIL_FLOOR + len(self._log[0]) // 2:
+            self.encode()
+
+
+def _build(log: Iterable[bytes]) -> pycrdt.Doc[Any]:
+    doc: pycrdt.Doc[Any] = pycrdt.Doc()
+    _transact(doc, log)
+    return doc
+
+
+def _transact(doc: pycrdt.Doc[Any], updates: Iterable[bytes]) -> None:
+    """Apply in one transaction.
+
+    Raises `MalformedUpdate` when yrs refuses one of them; the document is then half-way and must be given up.
+    """
+    try:
+        with doc.transaction():
+            for update in updates:
+                doc.apply_update(update)
+    except (ValueError, RuntimeError) as error:
+        raise MalformedUpdate(str(error)) from error
+    except BaseException as error:
+        # A panic in Rust arrives as a class of its own that is no Exception and cannot be imported.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise MalformedUpdate("yrs cannot integrate it") from error

@@ -1,0 +1,102 @@
+"""Every decoder of `sync.protocol` against its closed list of errors: whatever comes in, nothing else comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sync.protocol import errors
+from sync.protocol.errors import ProtocolError
+from sync.protocol.lib0 import read_var_bytes, read_var_string, read_var_uint
+from sync.protocol.names import check_address
+from sync.protocol.push_codec import decode_push
+from sync.protocol.session import Session, SessionLimits
+from tests.golden.vectors import DIALECTS, VECTORS, client_frames
+
+CLOSED_LIST = tuple(
+    each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ProtocolError)
+)
+bounded = settings(max_examples=400, deadline=None)
+
+
+def mutations(samples: list[bytes]) -> st.SearchStrategy[bytes]:
+    """Real bytes with a few changed, dropped, doubled or put in."""
+
+    def change(data: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
+        for start, length, insert in edits:
+            at = start % (len(data) + 1)
+            data = data[:at] + insert + data[at + length :]
+        return data
+
+    edit = st.tuples(st.integers(0, 10_000), st.integers(0, 4), st.binary(max_size=4))
+    return st.builds(change, st.sampled_from(samples), st.lists(edit, max_size=4))
+
+
+def refused_or_read(decode: Callable[[], object]) -> None:
+    try:
+        decode()
+    except CLOSED_LIST as error:
+        assert type(error).code != ProtocolError.code, "the root is not an answer"
+        assert error.reason
+
+
+PUSHES = [bytes.fromhex(vector["msgpack"]) for vector in VECTORS["push"]]
+JSON_PUSHES = [vector["json"].encode() for vector in VECTORS["push"]]
+
+
+@bounded
+@given(st.binary(max_size=64), st.integers(0, 64))
+def test_lib0_readers(data: bytes, at: int) -> None:
+    for read in (read_var_uint, read_var_bytes, read_var_string):
+        refused_or_read(lambda read=read: read(data, at))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+@bounded
+@given(data=st.data())
+def test_dialects(name: str, data: st.DataObject) -> None:
+    frame = data.draw(st.binary(max_size=64) | mutations(client_frames(name)))
+    last = data.draw(st.sampled_from(["", "plan", "計画/東京"]))
+    refused_or_read(lambda: DIALECTS[name].decode(frame, last))
+
+
+@bounded
+@given(st.text(max_size=300))
+def test_addresses(address: str) -> None:
+    refused_or_read(lambda: check_address(address))
+
+
+@bounded
+@given(st.binary(max_size=64) | mutations(PUSHES))
+def test_pushes_in_messagepack(body: bytes) -> None:
+    refused_or_read(lambda: decode_push(body, "application/msgpack"))
+
+
+@bounded
+@given(st.binary(max_size=64) | mutations(JSON_PUSHES))
+def test_pushes_in_json(body: bytes) -> None:
+    refused_or_read(lambda: decode_push(body, "application/json"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(mutations(client_frames("hocuspocus")), st.sampled_from(["grant", "deny", ""])), max_size=30),
+    st.booleans(),
+)
+def test_sessions(steps: list[tuple[bytes, str]], anonymous: bool) -> None:
+    limits = SessionLimits(waiting_bytes=4096, waiting_messages=8, waiting_documents=4, documents=6)
+    session = Session(DIALECTS["hocuspocus"], limits, anonymous=anonymous)
+    for frame, answer in steps:
+        refused_or_read(lambda frame=frame: session.receive(frame))  # type: ignore[misc]
+        if answer == "grant":
+            refused_or_read(lambda: session.grant("plan", can_write=True))
+        elif answer == "deny":
+            refused_or_read(lambda: session.deny("plan"))
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    codes = [each.code for each in CLOSED_LIST]
+    assert len(set(codes)) == len(codes)
