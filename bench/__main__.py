@@ -102,12 +102,14 @@ def _rotated(peers: list[Peer], number: int) -> list[Peer]:
 def _one(scenario: ModuleType, peer: Peer, work: Path, quick: bool) -> Run:
     lab = Lab(work, quick)
     work.mkdir()
-    start = time.monotonic()
+    start, foreign = time.monotonic(), machine.foreign_cpu()
     try:
         scenario.run(lab, peer)
     except BenchError as error:
         lab.run.note(str(error)[:500])
-    print(f"{scenario.__name__.rpartition('.')[2]:<10} {peer.name:<18} {time.monotonic() - start:6.1f} s", flush=True)
+    seconds = time.monotonic() - start
+    lab.run.foreign_cpu = (machine.foreign_cpu() - foreign) / seconds
+    print(f"{scenario.__name__.rpartition('.')[2]:<10} {peer.name:<18} {seconds:6.1f} s", flush=True)
     return lab.run
 
 

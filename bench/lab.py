@@ -14,6 +14,8 @@ from bench.process import Server
 
 # Above this share of its core the load generator, not the server, may have set a figure.
 LOADGEN_LIMIT = 0.85
+# Above this many cores used by other programs a figure says more about them.
+FOREIGN_LIMIT = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Run:
     figures: dict[str, float | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     loadgen_cpu: float = 0.0
+    foreign_cpu: float = 0.0  # cores that other programs used meanwhile
     commands: set[str] = field(default_factory=set)
     raw: list[dict[str, Any]] = field(default_factory=list)
 

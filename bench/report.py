@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.lab import LOADGEN_LIMIT, Metric, Run
+from bench.lab import FOREIGN_LIMIT, LOADGEN_LIMIT, Metric, Run
 
 Runs = Mapping[str, Sequence[Run]]
 
@@ -34,6 +34,7 @@ def as_json(metrics: Sequence[Metric], runs: Runs) -> dict[str, Any]:
                     "figures": run.figures,
                     "notes": run.notes,
                     "loadgen_cpu": run.loadgen_cpu,
+                    "foreign_cpu": run.foreign_cpu,
                     "commands": sorted(run.commands),
                     "raw": run.raw,
                 }
@@ -65,6 +66,9 @@ def table(title: str, metrics: Sequence[Metric], runs: Runs) -> str:
         busiest = max((run.loadgen_cpu for run in of_peer), default=0.0)
         if busiest > LOADGEN_LIMIT:
             lines.append(f"  ! {peer}: the load generator used {busiest:.0%} of its core and may have been the limit")
+        disturbed = max((run.foreign_cpu for run in of_peer), default=0.0)
+        if disturbed > FOREIGN_LIMIT:
+            lines.append(f"  ! {peer}: other programs used {disturbed:.0%} of a core meanwhile")
         lines.extend(f"  ! {peer}: {note}" for note in dict.fromkeys(note for run in of_peer for note in run.notes))
     return "\n".join(lines) + "\n"
 

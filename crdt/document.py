@@ -117,10 +117,10 @@ class Document:
                 continue
             cut = self._cut(update) if self._pairs or info.has_pairs else None
             if cut or not new:
-                if not run:
-                    verdicts.append(self._apply_alone(update, info, cut))
-                    continue
-                break
+                if run:
+                    break
+                verdicts.append(self._apply_alone(update, info, cut))
+                return
             self._advance(info)
             run.append(update)
             entangled = entangled or info.entangled
@@ -139,11 +139,20 @@ class Document:
 
     def _apply_alone(self, update: bytes, info: UpdateInfo, cut: set[Position] | None) -> Verdict | CrdtError:
         """Take an update that needs a transaction of its own: it cuts pairs, or adds deletions at most."""
+        if not cut:
+            return self._apply_settled(update, info)
+        before = self.encode()
+        self._replica.replace(spell_out(before, cut))
+        verdict = self._apply_settled(spell_out(update, cut), info)
+        if verdict is Verdict.APPLIED:
+            self._pairs -= cut
+        else:
+            self._replica.replace(before)
+        return verdict
+
+    def _apply_settled(self, update: bytes, info: UpdateInfo) -> Verdict | CrdtError:
+        """Take an update that cuts no pair, alone."""
         try:
-            if cut:
-                self._replica.replace(spell_out(self.encode(), cut))
-                self._pairs -= cut
-                update = spell_out(update, cut)
             if not self._is_new(info):
                 return Verdict.APPLIED if self._replica.apply_deletions(update) else Verdict.DUPLICATE
             self._advance(info)

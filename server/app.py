@@ -14,6 +14,7 @@ from server.web.collab_socket import collab_socket
 from server.web.context import CONFIG, COUNTERS, ROOMS, SOCKETS, STORE, VERIFIER
 from server.web.document_socket import document_socket
 from server.web.health import routes
+from server.web.host import known_hosts
 from server.web.problem import middleware
 from server.web.sockets import Sockets
 from server.web.sync import push
@@ -44,7 +45,7 @@ async def make_app(config: Config) -> web.Application:
     )
     counters = Counters()
     sockets = Sockets(limits.max_connections)
-    app = web.Application(middlewares=[middleware(counters)], client_max_size=limits.max_push_bytes)
+    app = web.Application(middlewares=[middleware(counters), known_hosts(config)], client_max_size=limits.max_push_bytes)
     app[CONFIG] = config
     app[STORE] = store
     app[ROOMS] = rooms

@@ -26,8 +26,8 @@ def search(lab: Lab, peer: Peer, documents: int = 1, writers: int = 1, readers: 
     """
     settings: dict[str, object] = {
         "warm": 0.5,
-        "seconds": 1.0 if lab.quick else 2.5,
-        "drain": 1.0 if lab.quick else 2.0,
+        "seconds": 0.8 if lab.quick else 2.0,
+        "drain": 1.0,
     }
     settings |= {"documents": documents, "writers": writers, "readers": readers}
     server: Server | None = None

@@ -13,8 +13,10 @@ def deliver(room: Room, peer: Peer, message: Message) -> None:
     Raises `MalformedPresence`.
     """
     kind = type(message)
-    if kind is SyncUpdate or kind is SyncStep2:
+    if kind is SyncUpdate:
         room.receive(peer, message.update)  # type: ignore[union-attr]
+    elif isinstance(message, SyncStep2):
+        room.receive(peer, message.update, whole=True)
     elif isinstance(message, SyncStep1):
         room.sync_step1(peer, message.state_vector)
     elif isinstance(message, Awareness):

@@ -56,47 +56,24 @@ class Hocuspocus:
     def decode(self, frame: bytes, address: str) -> Message:
         """See `Dialect.decode`; `address` is that of the socket's last message, or ""."""
         prefix = _prefix(address)
-        if address and frame.startswith(prefix):
-            # Nearly all frames are one short edit of the same document as before, so they skip the general reader.
-            at = len(prefix)
-            if frame[at : at + 2] == b"\x00\x02" and len(frame) > at + 2:
-                length = frame[at + 2]
-                if length < 0x80 and len(frame) == length + at + 3:
-                    return SyncUpdate(address, frame[at + 3 :])
-        message, end = self._read(frame)
+        at = len(prefix)
+        if not (address and frame.startswith(prefix)):
+            # Ping and pong have no address. One byte is too short for any other message.
+            if frame == _PING:
+                return Ping()
+            if frame == _PONG:
+                return Pong()
+            address, at = read_var_string(frame, 0)
+            check_address(address)
+        if frame[at : at + 2] == b"\x00\x02" and len(frame) > at + 2:
+            # Nearly all frames are one short edit, so they skip the general reader.
+            length = frame[at + 2]
+            if length < 0x80 and len(frame) == length + at + 3:
+                return SyncUpdate(address, frame[at + 3 :])
+        message, end = _read(frame, at, address)
         if end != len(frame):
             raise TrailingBytes(len(frame) - end)
         return message
-
-    def _read(self, frame: bytes) -> tuple[Message, int]:
-        # Ping and pong have no address. One byte is too short for any other message.
-        if frame == _PING:
-            return Ping(), 1
-        if frame == _PONG:
-            return Pong(), 1
-        address, at = read_var_string(frame, 0)
-        check_address(address)
-        kind, at = read_var_uint(frame, at)
-        if kind == SYNC:
-            return read_sync(frame, at, address)
-        if kind == AWARENESS:
-            update, at = read_var_bytes(frame, at)
-            return Awareness(address, update), at
-        if kind == AUTH:
-            return _read_auth(frame, at, address)
-        if kind == QUERY_AWARENESS:
-            return AwarenessQuery(address), at
-        if kind == STATELESS:
-            payload, at = read_var_string(frame, at)
-            return Stateless(address, payload), at
-        if kind == CLOSE:
-            # Providers send no reason; the server's own close message has one.
-            reason, at = read_var_string(frame, at) if at < len(frame) else ("", at)
-            return CloseDocument(address, reason), at
-        if kind <= PONG:
-            # SyncReply and BroadcastStateless travel between Hocuspocus servers, SyncStatus from server to client.
-            raise UnexpectedMessage(kind)
-        raise UnknownMessage(kind)
 
     def step1(self, address: str, state_vector: bytes) -> bytes:
         return b"%b\x00\x00%b%b" % (_prefix(address), write_var_uint(len(state_vector)), state_vector)
@@ -133,6 +110,30 @@ class Hocuspocus:
 
     def pong(self) -> bytes:
         return _PONG
+
+
+def _read(frame: bytes, at: int, address: str) -> tuple[Message, int]:
+    kind, at = read_var_uint(frame, at)
+    if kind == SYNC:
+        return read_sync(frame, at, address)
+    if kind == AWARENESS:
+        update, at = read_var_bytes(frame, at)
+        return Awareness(address, update), at
+    if kind == AUTH:
+        return _read_auth(frame, at, address)
+    if kind == QUERY_AWARENESS:
+        return AwarenessQuery(address), at
+    if kind == STATELESS:
+        payload, at = read_var_string(frame, at)
+        return Stateless(address, payload), at
+    if kind == CLOSE:
+        # Providers send no reason; the server's own close message has one.
+        reason, at = read_var_string(frame, at) if at < len(frame) else ("", at)
+        return CloseDocument(address, reason), at
+    if kind <= PONG:
+        # SyncReply and BroadcastStateless travel between Hocuspocus servers, SyncStatus from server to client.
+        raise UnexpectedMessage(kind)
+    raise UnknownMessage(kind)
 
 
 def _read_auth(frame: bytes, at: int, address: str) -> tuple[AuthToken, int]:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from sync.protocol.dialect import Dialect
 from sync.protocol.errors import TooManyDocuments, TooMuchWaiting
-from sync.protocol.messages import AuthToken, CloseDocument, DocumentMessage, Message, Ping, Pong, SyncStep1
+from sync.protocol.messages import AuthToken, CloseDocument, DocumentMessage, Message, Ping, Pong, SyncStep1, SyncUpdate
 
 
 class SessionLimits(NamedTuple):
@@ -74,9 +74,14 @@ class Session:
     def receive(self, frame: bytes) -> list[Message]:
         """The messages that are ready now that `frame` came, in order. Raises `ProtocolError`."""
         message = self._decode(frame, self._last)
-        if isinstance(message, Ping | Pong):
+        if isinstance(message, (Ping, Pong)):
             return [message]
         self._last = address = message.address
+        if isinstance(message, SyncUpdate):
+            # Nearly all messages are edits of an open document, so they skip the general case.
+            document = self._documents.get(address)
+            if document is not None and document.state is _State.OPEN:
+                return [message]
         return self._advance(address, message, len(frame))
 
     def grant(self, address: str, can_write: bool) -> list[Message]:

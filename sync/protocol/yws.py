@@ -40,23 +40,10 @@ class YWebSocket:
             length = frame[2]
             if length < 0x80 and len(frame) == length + 3:
                 return SyncUpdate(address, frame[3:])
-        message, end = self._read(frame, address)
+        message, end = _read(frame, address)
         if end != len(frame):
             raise TrailingBytes(len(frame) - end)
         return message
-
-    def _read(self, frame: bytes, address: str) -> tuple[Message, int]:
-        kind, at = read_var_uint(frame, 0)
-        if kind == SYNC:
-            return read_sync(frame, at, address)
-        if kind == AWARENESS:
-            update, at = read_var_bytes(frame, at)
-            return Awareness(address, update), at
-        if kind == QUERY_AWARENESS:
-            return AwarenessQuery(address), at
-        if kind == AUTH:
-            raise UnexpectedMessage(kind)
-        raise UnknownMessage(kind)
 
     def step1(self, address: str, state_vector: bytes) -> bytes:
         return b"\x00\x00" + write_var_uint(len(state_vector)) + state_vector
@@ -91,6 +78,20 @@ class YWebSocket:
 
     def pong(self) -> None:
         return None
+
+
+def _read(frame: bytes, address: str) -> tuple[Message, int]:
+    kind, at = read_var_uint(frame, 0)
+    if kind == SYNC:
+        return read_sync(frame, at, address)
+    if kind == AWARENESS:
+        update, at = read_var_bytes(frame, at)
+        return Awareness(address, update), at
+    if kind == QUERY_AWARENESS:
+        return AwarenessQuery(address), at
+    if kind == AUTH:
+        raise UnexpectedMessage(kind)
+    raise UnknownMessage(kind)
 
 
 def read_sync(frame: bytes, at: int, address: str) -> tuple[SyncStep1 | SyncStep2 | SyncUpdate, int]:

@@ -8,6 +8,9 @@ from sync.protocol.dialect import Dialect
 from sync.protocol.frame import binary
 from sync.rooms.peer import Peer
 
+SHARED_FRAMES = 2
+"""Encoded states kept for who comes next from the same place: that of a blank copy, and one of those who come back."""
+
 Diff = Callable[[bytes], bytes]
 """What a copy with the given state vector lacks."""
 
@@ -25,9 +28,12 @@ class Channel:
 
     def catch_up(self, state_vector: bytes, diff: Diff) -> bytes:
         """The frame that brings a copy with `state_vector` up to date; built once for all who are at the same place."""
-        frame = self.catch_ups.get(state_vector)
+        frame = self.catch_ups.pop(state_vector, None)
         if frame is None:
-            frame = self.catch_ups[state_vector] = binary(self.dialect.step2(self.address, diff(state_vector)))
+            frame = binary(self.dialect.step2(self.address, diff(state_vector)))
+            if len(self.catch_ups) == SHARED_FRAMES:
+                del self.catch_ups[next(iter(self.catch_ups))]
+        self.catch_ups[state_vector] = frame
         return frame
 
 
@@ -139,5 +145,5 @@ class Audience:
         for channel in self._channels.values():
             frame = binary(channel.dialect.awareness(channel.address, presence))
             for peer in channel.peers:
-                if not peer.silent and peer.behind is None:
+                if not peer.silent and peer.behind is None and peer.outlet.backlog() <= self._backlog_limit:
                     peer.outlet.write(frame)

@@ -35,7 +35,7 @@ class Committer:
         self._work = asyncio.Event()
         self.task = asyncio.get_running_loop().create_task(self._run())
         self._housekeeping: set[asyncio.Task[None]] = set()
-        self._under_way: list[Room] = []
+        self._unsettled: dict[Room, None] = {}
         self.healthy = True
         """Whether the last attempt to append succeeded."""
         self.commits = 0
@@ -44,12 +44,13 @@ class Committer:
     def wake(self, room: Room) -> None:
         """The room has something to append. Idempotent."""
         self._waiting[room] = None
+        self._unsettled[room] = None
         self._work.set()
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of applied edits that wait for the store, in the rooms that wait or are being written."""
-        return sum([room.journal.pending_bytes for room in {**self._waiting, **dict.fromkeys(self._under_way)}])
+        """Bytes of applied edits that are not durable, also of rooms that have to read on before they try again."""
+        return sum([room.journal.pending_bytes for room in self._unsettled])
 
     async def close(self) -> None:
         """Stop, after the snapshots under way. What is pending then is not durable and was not acknowledged."""
@@ -61,7 +62,6 @@ class Committer:
         while True:
             await self._work.wait()
             rooms, batch = self._gather()
-            self._under_way = rooms
             if not batch:
                 continue
             try:
@@ -73,7 +73,7 @@ class Committer:
                 await asyncio.sleep(retry)
                 retry = min(RETRY_MOST, retry * 2)
                 for room in rooms:
-                    room.read_on()
+                    room.unanswered()
                 continue
             if not self.healthy:
                 log.info("store available again")
@@ -94,7 +94,10 @@ class Committer:
             room = next(iter(self._waiting))
             del self._waiting[room]
             append = room.take()
-            if append is not None:
+            if append is None:
+                if room.failed or room.journal.idle:
+                    del self._unsettled[room]
+            else:
                 rooms.append(room)
                 batch.append(append)
                 size += sum([len(draft.update) for draft in append.drafts])
@@ -111,7 +114,9 @@ class Committer:
             task = asyncio.get_running_loop().create_task(self._keep(append.document, snapshot.seq, snapshot.state))
             self._housekeeping.add(task)
             task.add_done_callback(self._housekeeping.discard)
-        if not room.journal.idle:
+        if room.journal.idle:
+            self._unsettled.pop(room, None)
+        else:
             self.wake(room)
 
     async def _keep(self, document: str, seq: int, state: bytes) -> None:

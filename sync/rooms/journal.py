@@ -81,6 +81,11 @@ class Journal:
         return bool(self._flight)
 
     @property
+    def flight_entries(self) -> int:
+        """How many entries what was taken makes."""
+        return len(self._flight)
+
+    @property
     def all_taken(self) -> bool:
         """Whether nothing was applied since the last `take` that found something."""
         return not self._drafts

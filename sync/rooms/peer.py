@@ -50,10 +50,13 @@ class Peer:
         """Whether it gets each turn's frames as they are."""
         return self.behind is None and not self.silent
 
-    def acknowledgement(self, update: bytes) -> bytes:
-        """The frame that tells the peer that `update` is durable, with those that waited for their causes until now."""
+    def acknowledgement(self, update: bytes, *, whole: bool = False) -> bytes:
+        """The frame that tells the peer that `update` is durable.
+
+        If that is the `whole` of what it has, those that waited for their causes are in it, and their acknowledgements follow.
+        """
         frame = binary(self.dialect.acknowledged(self.address, update))
-        if self.causeless:
+        if whole and self.causeless:
             frame += binary(self.dialect.acknowledged(self.address, EMPTY_UPDATE)) * self.causeless
             self.causeless = 0
         return frame

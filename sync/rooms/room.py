@@ -48,10 +48,11 @@ class Snapshot(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """An update and the peer that it came from."""
+    """An update and the peer that it came from. `whole`: it is all that the peer has beyond what we had."""
 
     peer: Peer
     update: bytes
+    whole: bool
 
 
 def _contains(document: Document, update: bytes) -> bool:
@@ -70,7 +71,9 @@ class Room:
     """
 
     __slots__ = (
+        "_appending",
         "_arrivals",
+        "_behind",
         "_document",
         "_failed",
         "_greetings",
@@ -127,6 +130,9 @@ class Room:
         self._left_at: bytes | None = None
         self._loading: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
+        # The store has an append of ours and has not answered. What it holds may be ours or not: nothing is read until then.
+        self._appending = False
+        self._behind = False
         self._failed: RoomError | None = None
         self._greetings: list[Peer] = []
         self._joining: list[Peer] = []
@@ -150,9 +156,9 @@ class Room:
         self._joining.append(peer)
         self._schedule(self)
 
-    def receive(self, peer: Peer, update: bytes) -> None:
-        """The peer sends an edit, or in answer to our question all that it has beyond our state vector."""
-        self._arrivals.append(Arrival(peer, update))
+    def receive(self, peer: Peer, update: bytes, *, whole: bool = False) -> None:
+        """The peer sends an edit, or in answer to our question the `whole` of what it has beyond our state vector."""
+        self._arrivals.append(Arrival(peer, update, whole))
         if not self.scheduled:
             self._schedule(self)
 
@@ -229,7 +235,8 @@ class Room:
         if self._joining:
             joining, self._joining = self._joining, []
             for peer in joining:
-                if peer in self.audience:
+                # One that asked twice in this turn, or lagged and drained meanwhile, has its answer already.
+                if peer.behind is not None and peer in self.audience:
                     self._catch_up(peer, document)
 
     def drain(self) -> None:
@@ -248,16 +255,15 @@ class Room:
 
     def _apply_arrivals(self, document: Document, arrivals: list[Arrival]) -> None:
         journal = self.journal
-        outcomes = self._apply(document, [update for _, update in arrivals], arrivals)
+        outcomes = self._apply(document, [arrival.update for arrival in arrivals], arrivals)
         fresh: list[tuple[Peer | None, bytes]] = []
-        for arrival, outcome in zip(arrivals, outcomes, strict=True):
-            peer, update = arrival
+        for (peer, update, whole), outcome in zip(arrivals, outcomes, strict=True):
             if outcome is Verdict.APPLIED:
-                fresh.append(arrival)
+                fresh.append((peer, update))
                 ticket = journal.add(Draft(update, peer.author, peer.device))
-                journal.owe(ticket, peer, peer.acknowledgement(update))
+                journal.owe(ticket, peer, peer.acknowledgement(update, whole=whole))
             elif outcome is Verdict.DUPLICATE:
-                self._acknowledge_duplicate(peer, update)
+                self._acknowledge_duplicate(peer, peer.acknowledgement(update, whole=whole))
             elif isinstance(outcome, MissingCauses):
                 peer.ask_causes(document.state_vector())
             elif isinstance(outcome, Forbidden):
@@ -268,8 +274,7 @@ class Room:
             self._relay(document, fresh)
             self._wake(self)
 
-    def _acknowledge_duplicate(self, peer: Peer, update: bytes) -> None:
-        frame = peer.acknowledgement(update)
+    def _acknowledge_duplicate(self, peer: Peer, frame: bytes) -> None:
         if self.journal.idle:
             peer.outlet.write(frame)
         else:
@@ -329,14 +334,14 @@ class Room:
 
     async def loaded(self) -> Document:
         """The document, loaded. Raises `RoomError` when it cannot be."""
-        while self._document is None:
-            if self._failed is not None:
-                raise self._failed
+        while self._failed is None:
+            if self._document is not None:
+                self.used = self._loop.time()
+                return self._document
             self._load()
             assert self._loading is not None
             await asyncio.shield(self._loading)
-        self.used = self._loop.time()
-        return self._document
+        raise self._failed
 
     def _load(self) -> None:
         if self._loading is None:
@@ -418,6 +423,7 @@ class Room:
         if self._snapshot is None and self._snapshot_due(drafts):
             assert self._document is not None
             self._snapshot = Snapshot(self.journal.head + len(drafts), self._document.encode())
+        self._appending = True
         return Append(self.name, self.journal.head, drafts, self.lineage)
 
     def appended(self) -> tuple[int, Sequence[Draft]]:
@@ -428,7 +434,13 @@ class Room:
         self._since_snapshot_bytes += sum(len(draft.update) for draft in drafts)
         for peer, frames in self.journal.settle().items():
             peer.outlet.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        self._answered()
         return after, drafts
+
+    def unanswered(self) -> None:
+        """Whether what was taken is durable is not known: read on to find out, then try again."""
+        self._behind = True
+        self._answered()
 
     def conflicted(self, conflict: Conflict) -> None:
         """Somebody else appended first: read on, then try again."""
@@ -437,7 +449,13 @@ class Room:
                 self.fail(LineageDiffers(conflict.lineage))
                 return
             self.lineage, self.created = conflict.lineage, True
-        self.read_on()
+        self._behind = True
+        self._answered()
+
+    def _answered(self) -> None:
+        self._appending = False
+        if self._behind:
+            self.read_on()
 
     def snapshot(self) -> Snapshot | None:
         """The snapshot to store now that all it covers is durable, when one is due."""
@@ -463,7 +481,7 @@ class Room:
         """Another node says that `drafts` follow number `after` of the log."""
         if self._document is None or after + len(drafts) <= self.journal.head:
             return
-        if after > self.journal.head or self.journal.in_flight or self._reading is not None:
+        if after > self.journal.head or self.journal.in_flight or self._reading is not None or not self.created:
             self.read_on()
             return
         try:
@@ -480,6 +498,9 @@ class Room:
 
     def read_on(self) -> None:
         """Read what others appended behind our head, then go on appending."""
+        self._behind = self._appending
+        if self._appending:
+            return
         if self._reading is None and self._document is not None and self._failed is None:
             self._reading = self._loop.create_task(self._read_on(self._document))
 
@@ -488,7 +509,10 @@ class Room:
         try:
             while True:
                 try:
-                    entries = await self._store.read(self.name, self.journal.head, READ_PAGE)
+                    if not self.created:
+                        await self._learn_lineage()
+                    page = max(READ_PAGE, self.journal.flight_entries)
+                    entries = await self._store.read(self.name, self.journal.head, page)
                 except StoreUnavailable:
                     await asyncio.sleep(delay)
                     delay = min(2.0, delay * 2)
@@ -503,8 +527,13 @@ class Room:
             self.fail(error)
         finally:
             self._reading = None
-        if not self.journal.idle:
-            self._wake(self)
+        self._wake(self)
+
+    async def _learn_lineage(self) -> None:
+        """The document was not there when we looked; another node may have made it, and its lineage is the document's."""
+        lineage = (await self._store.load(self.name)).lineage
+        if lineage is not None:
+            self.lineage, self.created = lineage, True
 
     def _follow(self, document: Document, updates: Sequence[bytes]) -> None:
         """Apply what others appended, which is durable, and tell our peers."""
@@ -513,7 +542,6 @@ class Room:
         for outcome in outcomes:
             if isinstance(outcome, CrdtError):
                 raise DocumentUnreadable("an entry of the document's log cannot be applied; ask the operator")
-        self.created = True
         self.journal.head += len(updates)
         self._since_snapshot += len(updates)
         fresh = [u for u, outcome in zip(updates, outcomes, strict=True) if outcome is Verdict.APPLIED]

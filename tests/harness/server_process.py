@@ -44,7 +44,11 @@ class ServerProcess:
         self.port = 0
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except ServerDidNotStart:
+            self._errors.close()
+            raise
         return self
 
     def __exit__(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from pycrdt import Text
 
 from ebbtide_client import AccessDenied, Client, Connection, Document, Mode, Settings, Status, Unreachable
@@ -17,24 +16,29 @@ from tests.harness.server_process import ServerProcess
 
 Mint = Callable[..., str]
 
+PATIENCE = 20.0
+"""Seconds after which a test gives up."""
+
 
 def text_of(document: Document) -> Text:
     return document.ydoc.get("text", type=Text)
 
 
 async def reaches(document: Document, condition: Callable[[Status], bool]) -> Status:
-    async for status in document.changes():
-        if condition(status):
-            return status
+    async with asyncio.timeout(PATIENCE):
+        async for status in document.changes():
+            if condition(status):
+                return status
     raise AssertionError("statuses never end")
 
 
 async def shows(document: Document, content: str) -> None:
     changed = asyncio.Event()
     subscription = document.ydoc.observe(lambda _: changed.set())
-    while str(text_of(document)) != content:
-        changed.clear()
-        await changed.wait()
+    async with asyncio.timeout(PATIENCE):
+        while str(text_of(document)) != content:
+            changed.clear()
+            await changed.wait()
     document.ydoc.unobserve(subscription)
 
 
@@ -42,10 +46,9 @@ def is_live(status: Status) -> bool:
     return status.connection is Connection.LIVE
 
 
-@pytest.fixture(autouse=True)
-async def bounded() -> AsyncIterator[None]:
-    async with asyncio.timeout(30):
-        yield
+async def synced(document: Document) -> None:
+    async with asyncio.timeout(PATIENCE):
+        await document.synced()
 
 
 async def test_two_people_see_each_other_type(server: ServerProcess, tmp_path: Path) -> None:
@@ -57,8 +60,8 @@ async def test_two_people_see_each_other_type(server: ServerProcess, tmp_path: P
         await shows(theirs, "hello")
         text_of(theirs).insert(5, " you")
         await shows(mine, "hello you")
-        await mine.synced()
-        await theirs.synced()
+        await synced(mine)
+        await synced(theirs)
         assert a.unsynced() == b.unsynced() == {}
 
 
@@ -70,7 +73,7 @@ async def test_live_edits_are_confirmed_by_their_echo_alone(server: ServerProces
         for _ in range(200):
             text_of(document).insert(0, "x")
         assert document.status.unsynced == 200
-        await document.synced()
+        await synced(document)
         assert len(client._outbox.load("notes").updates) == 200, "an echo is no news"
 
 
@@ -101,7 +104,7 @@ async def test_edits_go_on_through_a_killed_server(server: ServerProcess, tmp_pa
             text += f"{number} after "
             assert isinstance((await reaches(mine, lambda status: status.problem is not None)).problem, Unreachable)
             await asyncio.to_thread(server.start)
-        await mine.synced()
+        await synced(mine)
         await shows(theirs, str(text))
         assert mine.status.rejected == ()
 
@@ -116,7 +119,7 @@ async def test_a_server_that_stops_properly_is_met_again(
         await reaches(document, lambda status: status.connection is Connection.OFFLINE)
         text_of(document).insert(0, "meanwhile")
         await asyncio.to_thread(server.start)
-        await document.synced()
+        await synced(document)
         await reaches(document, is_live)
 
 
@@ -132,7 +135,7 @@ async def test_a_connection_that_went_silent_is_dropped(server: ServerProcess, t
         finally:
             os.kill(server.pid, signal.SIGCONT)
         text_of(document).insert(0, "and back")
-        await document.synced()
+        await synced(document)
 
 
 async def test_offline_and_online_by_choice(server: ServerProcess, tmp_path: Path) -> None:
@@ -141,10 +144,10 @@ async def test_offline_and_online_by_choice(server: ServerProcess, tmp_path: Pat
         await reaches(theirs, is_live)
         text_of(mine).insert(0, "offline ")
         text_of(theirs).insert(0, "online ")
-        await theirs.synced()
+        await synced(theirs)
         assert (mine.status.connection, mine.status.unsynced) == (Connection.OFFLINE, 1)
         await mine.switch(Mode.LIVE)
-        await mine.synced()
+        await synced(mine)
         await reaches(mine, is_live)
         await shows(theirs, str(text_of(mine)))
         assert sorted(str(text_of(mine)).split()) == ["offline", "online"]
@@ -189,7 +192,7 @@ async def test_a_token_that_ends_is_asked_for_again(
         await reaches(document, is_live)
         await reaches(document, lambda status: isinstance(status.problem, AccessDenied))
         text_of(document).insert(0, "later")
-        await document.synced()
+        await synced(document)
         assert asked == 2
 
 
@@ -202,12 +205,12 @@ async def test_push_mode_sends_by_itself_and_comes_back_after_an_outage(
     ):
         mine, theirs = await a.open("notes", Mode.PUSH), await b.open("notes", Mode.PUSH)
         text_of(mine).insert(0, "one")
-        await mine.synced()
+        await synced(mine)
         await shows(theirs, "one")
         server.kill()
         text_of(mine).insert(3, " two")
         await reaches(mine, lambda status: isinstance(status.problem, Unreachable))
         assert mine.status.unsynced == 1
         await asyncio.to_thread(server.start)
-        await mine.synced()
+        await synced(mine)
         await shows(theirs, "one two")

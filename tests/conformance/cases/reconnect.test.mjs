@@ -40,8 +40,9 @@ for (const version of versions) {
         alice.awareness.setLocalStateField('back', true)
         await until('Bob sees Alice again', () => bob.others().some((state) => state.back), [bob])
         if (version.family === 'hocuspocus') {
+          // Version 2 counts below 0: it sends its queue of offline edits and the same content in its step 2.
           await until('nothing is unsynced', () =>
-            [alice, bob].every((client) => client.provider.unsyncedChanges === 0), [alice, bob])
+            [alice, bob].every((client) => client.provider.unsyncedChanges <= 0), [alice, bob])
         }
         alice.text.insert(0, 'live again, ')
         await until('they are live', () => bob.text.toString().startsWith('live again'), [bob])

@@ -76,7 +76,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         session = make_up(options.seed, options.edits) if options.trace is None else load(options.trace, options.limit)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         print(f"{options.trace}: {error}", file=sys.stderr)
         return 2
     return 0 if asyncio.run(demo(session, options.seed)) else 1

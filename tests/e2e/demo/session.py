@@ -9,10 +9,11 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pycrdt import Doc, Text, TransactionEvent
 
@@ -60,17 +61,27 @@ def apply(text: Text, patches: Sequence[Patch], *, is_ascii: bool = False) -> No
 
 
 def load(path: Path, limit: int | None = None) -> Session:
-    """A recorded session, or its first `limit` transactions. Raises `ValueError` when it is not one of two authors."""
+    """A recorded session, or its first `limit` transactions.
+
+    Raises `OSError` when the file cannot be read, `ValueError` when it is not a trace of two authors.
+    """
     content = path.read_bytes()
-    if content.startswith(b"\x1f\x8b"):
-        content = gzip.decompress(content)
-    trace = json.loads(content)
-    if not isinstance(trace, dict) or trace.get("kind") != "concurrent" or trace.get("numAgents") != 2:
-        raise ValueError("not a concurrent trace of two authors")
+    try:
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        trace = json.loads(content)
+        if trace["kind"] != "concurrent" or trace["numAgents"] != 2:
+            raise ValueError("not a concurrent trace of two authors")
+        return _read(trace["txns"], None if limit is not None else trace["endContent"], limit)
+    except (EOFError, IndexError, KeyError, TypeError, zlib.error) as error:
+        raise ValueError(f"not a trace: {error!r}") from error
+
+
+def _read(transactions: Sequence[Mapping[str, Any]], end: str | None, limit: int | None) -> Session:
     steps: tuple[list[Step], list[Step]] = ([], [])
     direct = DirectReplay()
     clocks: list[list[int]] = []
-    for transaction in trace["txns"][:limit]:
+    for transaction in transactions[:limit]:
         agent = transaction["agent"]
         clock = [max((clocks[parent][of] for parent in transaction["parents"]), default=0) for of in (0, 1)]
         if clock[agent] != len(steps[agent]):
@@ -79,9 +90,9 @@ def load(path: Path, limit: int | None = None) -> Session:
         steps[agent].append(step)
         clock[agent] += 1
         clocks.append(clock)
-        if limit is not None:
+        if end is None:
             direct.play(agent, step)
-    return Session(steps, trace["endContent"] if limit is None else direct.end())
+    return Session(steps, direct.end() if end is None else end)
 
 
 def make_up(seed: int, transactions: int) -> Session:

@@ -206,7 +206,7 @@ def test_close_messages_are_for_clients_known_to_take_them(address: str, version
 @pytest.mark.parametrize(
     ("limits", "frames"),
     [
-        (SessionLimits(waiting_bytes=40), [edit("plan")] * 6),
+        (SessionLimits(waiting_bytes=40), [edit("plan")] * 5),
         (SessionLimits(waiting_messages=3), [edit("plan")] * 4),
         (SessionLimits(waiting_messages=3), [edit("a"), edit("b"), edit("c"), edit("d")]),
         (SessionLimits(waiting_documents=2), [auth("a"), auth("b"), auth("c")]),

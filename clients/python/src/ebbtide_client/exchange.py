@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from pycrdt import merge_updates
+
 from ebbtide_client.endpoint import Endpoint
 from ebbtide_client.errors import AccessDenied, ClientError, LineageDiffers, Refused, ServerBusy, UnexpectedAnswer
 from ebbtide_client.outbox import Entry, Outbox
@@ -149,7 +151,7 @@ class _Exchange:
         if replica is None or replica.status.rejected or entry.document in self._widened:
             return False
         self._widened.add(entry.document)
-        self._outbox.replace(entry.id, replica.ydoc.get_update())
+        self._outbox.replace(entry.id, merge_updates(replica.ydoc.get_update(), entry.update))
         return True
 
     def reject(self, entry: Entry, code: str, reason: str) -> None:

@@ -1,0 +1,105 @@
+"""Presence on the wire: gathered, sent once, and gone with its socket or its time."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from crdt.errors import MalformedPresence
+from sync.protocol.lib0 import write_var_string, write_var_uint
+from sync.protocol.messages import Awareness
+from sync.rooms.attendance import Attendance
+from sync.rooms.audience import Audience
+from sync.rooms.limits import RoomLimits
+from sync.rooms.peer import Peer
+from tests.sync.rooms.kit import PATIENCE, QUICK, YWS, Client, RecordingOutlet, node
+
+
+def state(client: int, clock: int, text: str) -> bytes:
+    """An awareness update with one state (y-protocols, `awareness.js`)."""
+    return b"\x01" + write_var_uint(client) + write_var_uint(clock) + write_var_string(text)
+
+
+def room(count: int) -> tuple[Attendance, list[RecordingOutlet], list[Peer]]:
+    audience = Audience(1 << 20)
+    outlets = [RecordingOutlet() for _ in range(count)]
+    peers = [Peer(outlet, YWS, "d", can_write=True) for outlet in outlets]
+    for peer in peers:
+        audience.add(peer)
+        peer.silent = False
+    return Attendance(audience, RoomLimits(presence_timeout=30.0), asyncio.get_running_loop()), outlets, peers
+
+
+async def test_changes_of_several_people_travel_in_one_shared_frame() -> None:
+    attendance, outlets, peers = room(3)
+    for index, peer in enumerate(peers):
+        attendance.receive(peer, state(index, 1, '{"n":%d}' % index))
+    await asyncio.gather(*[outlet.until(lambda outlet: outlet.writes) for outlet in outlets])
+    assert [len(outlet.writes) for outlet in outlets] == [1, 1, 1]
+    assert outlets[0].writes[0] is outlets[2].writes[0]
+    (told,) = outlets[0].of(Awareness)
+    assert told.update[0] == 3
+
+
+async def test_a_peer_speaks_only_for_the_ids_it_introduced() -> None:
+    attendance, outlets, (ada, eve) = room(2)
+    attendance.receive(ada, state(1, 1, '"ada"'))
+    await outlets[1].until(lambda outlet: outlet.writes)
+    attendance.receive(eve, state(1, 9, "null"))
+    attendance.receive(eve, state(2, 1, '"eve"'))
+    await outlets[0].until(lambda outlet: len(outlet.writes) == 2)
+    assert len(attendance) == 2
+    assert b"ada" not in outlets[0].of(Awareness)[1].update
+
+
+async def test_states_go_with_their_peer_and_the_others_are_told() -> None:
+    attendance, outlets, (ada, bob) = room(2)
+    attendance.receive(ada, state(1, 1, '"ada"'))
+    await outlets[1].until(lambda outlet: outlet.writes)
+    attendance.leave(ada)
+    await outlets[1].until(lambda outlet: len(outlet.writes) == 2)
+    assert b"null" in outlets[1].of(Awareness)[1].update
+    assert len(attendance) == 0
+    attendance.leave(bob)
+
+
+async def test_who_asks_is_shown_everybody_and_nothing_when_nobody_is_there() -> None:
+    attendance, outlets, (ada, bob) = room(2)
+    attendance.show(bob)
+    assert outlets[1].writes == []
+    attendance.receive(ada, state(1, 1, '"ada"'))
+    attendance.show(bob)
+    assert b"ada" in outlets[1].of(Awareness)[0].update
+    attendance.close()
+
+
+async def test_malformed_presence_is_refused_and_changes_nothing() -> None:
+    attendance, outlets, (ada,) = room(1)
+    with pytest.raises(MalformedPresence):
+        attendance.receive(ada, b"\x01\x01")
+    assert len(attendance) == 0
+    assert outlets[0].writes == []
+
+
+async def test_states_that_nobody_renews_expire(tmp_path: Path) -> None:
+    async with node(tmp_path, QUICK._replace(presence_timeout=0.0)) as here:
+        client = await here.client()
+        room = here.rooms.open("d")
+        room.awareness(client.peer, state(1, 1, '"ada"'))
+        await client.outlet.until(lambda outlet: any(b"null" in told.update for told in outlet.of(Awareness)))
+        assert room.attendance is not None
+        assert len(room.attendance) == 0
+
+
+async def test_who_joins_is_shown_who_is_there_and_a_leaving_socket_takes_its_states_along(tmp_path: Path) -> None:
+    async with node(tmp_path) as here:
+        ada = await here.client()
+        room = here.rooms.open("d")
+        room.awareness(ada.peer, state(1, 1, '"ada"'))
+        bob: Client = await here.client()
+        assert b"ada" in bob.outlet.of(Awareness)[0].update
+        room.leave(ada.peer)
+        async with asyncio.timeout(PATIENCE):
+            await bob.outlet.until(lambda outlet: any(b"null" in told.update for told in outlet.of(Awareness)))

@@ -1,0 +1,86 @@
+"""The rooms of a node: opened once, bounded, polled, and closed in order."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from sync.rooms.errors import Overloaded, ShuttingDown
+from tests.sync.rooms.kit import PATIENCE, QUICK, edits, node
+
+
+async def test_a_document_has_one_room_until_that_failed(tmp_path: Path) -> None:
+    async with node(tmp_path) as here:
+        room = here.rooms.open("d")
+        assert here.rooms.open("d") is room
+        here.store.away = True
+        room.catch_up_with_store()
+        with pytest.raises(Exception, match="switched off"):
+            await room.pull(b"\x00")
+        here.store.away = False
+        again = here.rooms.open("d")
+        assert again is not room
+        await again.pull(b"\x00")
+        assert len(here.rooms) == 1
+
+
+async def test_rooms_that_nobody_is_in_make_place_and_the_others_do_not(tmp_path: Path) -> None:
+    async with node(tmp_path, QUICK._replace(rooms=3)) as here:
+        client = await here.client("kept")
+        for index in range(50):
+            await here.rooms.open(f"d{index}").pull(b"\x00")
+            assert len(here.rooms) <= 3
+        assert "kept" in {room.name for room in here.rooms}
+        stay = [await here.client("two"), await here.client("three")]
+        with pytest.raises(Overloaded):
+            here.rooms.open("four")
+        update = client.edit("a")
+        client.send(update)
+        await client.acknowledged(update)
+        here.rooms.open("three").leave(stay[1].peer)
+        here.rooms.open("four")
+
+
+async def test_unused_rooms_go_by_themselves(tmp_path: Path) -> None:
+    async with node(tmp_path, QUICK._replace(idle_after=0.0)) as here:
+        await here.rooms.open("d").push([edits("a")[0]], "", "", [None])
+        async with asyncio.timeout(PATIENCE):
+            while len(here.rooms):
+                await asyncio.sleep(0.02)
+        assert (await here.client()).text == "a"
+
+
+async def test_a_node_without_news_finds_what_another_wrote_by_polling(tmp_path: Path) -> None:
+    async with node(tmp_path) as here, node(tmp_path) as there:
+        reader, writer = await here.client(), await there.client()
+        update = writer.edit("a")
+        writer.send(update)
+        await reader.outlet.until(lambda outlet: update in outlet.updates)
+
+
+async def test_polling_survives_a_store_that_was_away(tmp_path: Path) -> None:
+    async with node(tmp_path) as here, node(tmp_path) as there:
+        reader, writer = await here.client(), await there.client()
+        here.store.away = True
+        update = writer.edit("a")
+        writer.send(update)
+        await writer.acknowledged(update)
+        await asyncio.sleep(QUICK.poll_interval * 3)
+        assert reader.outlet.updates == []
+        here.store.away = False
+        await reader.outlet.until(lambda outlet: update in outlet.updates)
+
+
+async def test_a_node_that_stops_opens_nothing_new_and_commits_what_it_has(tmp_path: Path) -> None:
+    async with node(tmp_path) as here:
+        client = await here.client()
+        here.rooms.stop()
+        with pytest.raises(ShuttingDown):
+            here.rooms.open("new")
+        update = client.edit("a")
+        client.send(update)
+        await here.rooms.settle()
+        assert client.outlet.updates == [update]
+        assert await here.stored_text() == "a"
