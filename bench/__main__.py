@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from bench import loadgen, machine, report
 from bench.errors import BenchError
 from bench.lab import Lab, Run
-from bench.peers import DEFAULT_PEERS, PEERS, Peer, install
+from bench.peers import BENCH, DEFAULT_PEERS, PEERS, Peer, install
 from bench.scenarios import documents, fanout, idle, join, presence, push, survival
 
 SCENARIOS: dict[str, ModuleType] = {
@@ -50,7 +51,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--runs", type=int, help="runs of each scenario and peer (3; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="shorter and coarser: shows that everything works")
-    parser.add_argument("--out", type=Path, default=Path("results.json"), help="where the results go (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=BENCH / "results" / "results.json", help="where the results go (%(default)s)"
+    )
     options = parser.parse_args(arguments)
     options.peers = options.peers.split(",")
     for kind, given, known in (("scenario", options.scenarios, SCENARIOS), ("peer", options.peers, PEERS)):
@@ -64,6 +67,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _bench(options: argparse.Namespace) -> None:
     peers = [PEERS[name] for name in options.peers]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     loadgen.build()
     versions = install(peers)
     machine.stay_off_the_servers_core()
@@ -105,8 +109,8 @@ def _one(scenario: ModuleType, peer: Peer, work: Path, quick: bool) -> Run:
     start, foreign = time.monotonic(), machine.foreign_cpu()
     try:
         scenario.run(lab, peer)
-    except BenchError as error:
-        lab.run.note(str(error)[:500])
+    except (BenchError, HTTPException, OSError) as error:  # a server that died must not take the others' figures along
+        lab.run.note((str(error) or repr(error))[:500])
     seconds = time.monotonic() - start
     lab.run.foreign_cpu = (machine.foreign_cpu() - foreign) / seconds
     print(f"{scenario.__name__.rpartition('.')[2]:<10} {peer.name:<18} {seconds:6.1f} s", flush=True)

@@ -10,6 +10,7 @@ import random
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pycrdt import Doc, Text, TransactionEvent
@@ -74,6 +75,7 @@ def page(size: int = 5_000) -> Material:
     return Material(path, len(written), written)
 
 
+@cache
 def queues(devices: int, edits: int) -> list[list[bytes]]:
     """Offline queues on one document: of each device the updates in the order in which they were typed."""
     result = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import msgpack  # type: ignore[import-untyped]
@@ -60,11 +61,12 @@ def _post(lab: Lab, server: Server, queues: list[list[bytes]]) -> None:
         for device, queue in enumerate(queues)
     ]
 
-    def push(body: bytes) -> bytes:
+    def push(body: bytes) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         try:
             connection.request("POST", "/api/v1/sync", body, {"Content-Type": "application/msgpack"})
-            return connection.getresponse().read()
+            response = connection.getresponse()
+            return response.status, response.read()
         finally:
             connection.close()
 
@@ -73,14 +75,15 @@ def _post(lab: Lab, server: Server, queues: list[list[bytes]]) -> None:
     with ThreadPoolExecutor(DEVICES) as devices:
         answers = list(devices.map(push, bodies))
     seconds = time.perf_counter() - start
-    statuses: dict[str, int] = {}
-    for answer in answers:
-        content = msgpack.unpackb(answer)
-        for receipt in content.get("receipts", [{"status": content.get("code", "no receipts")}]):
-            statuses[receipt["status"]] = statuses.get(receipt["status"], 0) + 1
-    lab.run.keep({"post_s": seconds, "statuses": statuses, "loadgen_cpu": (time.process_time() - cpu) / seconds})
-    if statuses.get("applied") == DEVICES * EDITS:
+    statuses: Counter[str] = Counter()
+    for status, answer in answers:
+        if status == http.HTTPStatus.OK:
+            statuses.update(receipt["status"] for receipt in msgpack.unpackb(answer)["receipts"])
+        else:
+            statuses[f"HTTP {status}"] += 1
+    lab.run.keep({"post_s": seconds, "statuses": dict(statuses), "loadgen_cpu": (time.process_time() - cpu) / seconds})
+    if statuses["applied"] == DEVICES * EDITS:
         lab.run.figures["entries"] = DEVICES * EDITS / seconds
         lab.prove(server, name, DEVICES * EDITS, DEVICES)
     else:
-        lab.run.note(f"POST /api/v1/sync: {statuses}")
+        lab.run.note(f"POST /api/v1/sync: {dict(statuses)}")

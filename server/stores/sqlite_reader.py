@@ -41,13 +41,13 @@ class Reader:
         """`Store.load`."""
         with self._transaction():
             found = self._connection.execute(
-                "SELECT d.id, d.lineage, h.head, h.number, s.seq, s.upload, s.parts, s.size FROM documents d "
+                "SELECT d.id, d.lineage, h.head, h.number, s.seq, s.upload, s.size FROM documents d "
                 "JOIN heads h ON h.document = d.id LEFT JOIN snapshots s ON s.document = d.id WHERE d.name = ?",
                 (document,),
             ).fetchone()
             if found is None:
                 return Stored()
-            key, lineage, head, number, snapshot_seq, upload, parts, size = found
+            key, lineage, head, number, snapshot_seq, upload, size = found
             packed: list[tuple[bytes]] = []
             if upload is not None:
                 packed = self._connection.execute(
@@ -56,7 +56,7 @@ class Reader:
             entries = self._walk(document, key, number, snapshot_seq or 0, head)
         if upload is None:
             return Stored(lineage, head, 0, None, entries)
-        return Stored(lineage, head, snapshot_seq, _unpacked(document, packed, parts, size), entries)
+        return Stored(lineage, head, snapshot_seq, _unpacked(document, packed, size), entries)
 
     def read(self, document: str, after: int, limit: int) -> Sequence[Entry]:
         """`Store.read`."""
@@ -148,9 +148,7 @@ class Reader:
         return [Entry(*row) for row in rows]
 
 
-def _unpacked(document: str, packed: list[tuple[bytes]], parts: int, size: int) -> bytes:
-    if len(packed) != parts:
-        raise StoreCorrupted(document, f"the snapshot has {len(packed)} of its {parts} parts")
+def _unpacked(document: str, packed: list[tuple[bytes]], size: int) -> bytes:
     try:
         state = b"".join([zlib.decompress(data) for (data,) in packed])
     except zlib.error as error:

@@ -155,10 +155,9 @@ class Writer:
                 self._drop_upload(older)
             execute("DELETE FROM uploads WHERE id = ?", (upload,))
             execute(
-                "INSERT INTO snapshots (document, seq, upload, parts, size) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT (document) DO UPDATE SET seq = excluded.seq, upload = excluded.upload, "
-                "parts = excluded.parts, size = excluded.size",
-                (key, seq, upload, parts, size),
+                "INSERT INTO snapshots (document, seq, upload, size) VALUES (?, ?, ?, ?) ON CONFLICT (document) "
+                "DO UPDATE SET seq = excluded.seq, upload = excluded.upload, size = excluded.size",
+                (key, seq, upload, size),
             )
 
     def compact(self, document: str, keep_after: int) -> tuple[int, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -89,7 +89,8 @@ async def write_live(url: str, document: str, name: str, ledger: Ledger) -> None
 async def _send_live(socket: aiohttp.ClientWebSocketResponse, author: Author, sent: dict[bytes, str]) -> None:
     mark, update = author.edit()
     sent[update] = mark
-    await socket.send_bytes(YWS.update("", update))
+    with suppress(ConnectionError):  # who reads to the end learns why
+        await socket.send_bytes(YWS.update("", update))
 
 
 async def write_collab(url: str, document: str, name: str, ledger: Ledger) -> None:
@@ -115,7 +116,8 @@ async def _send_collab(
 ) -> None:
     mark, update = author.edit()
     sent.append(mark)
-    await socket.send_bytes(dialect.update(document, update))
+    with suppress(ConnectionError):
+        await socket.send_bytes(dialect.update(document, update))
 
 
 async def write_queue(url: str, documents: list[str], name: str, ledger: Ledger) -> None:

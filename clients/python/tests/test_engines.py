@@ -21,7 +21,8 @@ PATIENCE = 20.0
 
 
 def text_of(document: Document) -> Text:
-    return document.ydoc.get("text", type=Text)
+    text: Text = document.ydoc.get("text", type=Text)
+    return text
 
 
 async def reaches(document: Document, condition: Callable[[Status], bool]) -> Status:
@@ -130,11 +131,12 @@ async def test_a_connection_that_went_silent_is_dropped(server: ServerProcess, t
         await reaches(document, is_live)
         os.kill(server.pid, signal.SIGSTOP)
         try:
+            text_of(document).insert(0, "into silence")
             status = await reaches(document, lambda status: not is_live(status))
             assert isinstance(status.problem, Unreachable)
+            assert status.unsynced == 1
         finally:
             os.kill(server.pid, signal.SIGCONT)
-        text_of(document).insert(0, "and back")
         await synced(document)
 
 

@@ -25,7 +25,8 @@ OFFLINE = Mode.OFFLINE
 
 
 def text_of(document: Document) -> Text:
-    return document.ydoc.get("text", type=Text)
+    text: Text = document.ydoc.get("text", type=Text)
+    return text
 
 
 async def test_edits_reach_the_server_and_another_device(server: ServerProcess, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def load(outbox: Outbox) -> Replica:
 
 
 def text_of(replica: Replica) -> Text:
-    return replica.ydoc.get("text", type=Text)
+    text: Text = replica.ydoc.get("text", type=Text)
+    return text
 
 
 def theirs(content: str) -> bytes:
@@ -65,7 +66,7 @@ async def test_what_came_twice_is_kept_once(outbox: Outbox) -> None:
 
 
 async def test_an_update_before_its_causes_is_kept_when_they_come(outbox: Outbox) -> None:
-    doc = Doc()
+    doc: Doc[Text] = Doc()
     updates: list[bytes] = []
     subscription = doc.observe(lambda event: updates.append(event.update))
     text = doc.get("text", type=Text)
@@ -181,4 +182,3 @@ async def test_who_watches_sees_the_newest_status(outbox: Outbox) -> None:
     assert not waiting.done()
     replica.confirm([entry.id for entry in outbox.pending(["notes"], 0, 10, 1000)])
     assert (await waiting).unsynced == 0
-    await changes.aclose()

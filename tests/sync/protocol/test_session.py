@@ -308,3 +308,19 @@ def test_edits_come_out_in_order_at_most_once_and_only_while_granted(actions: li
             assert session.granted() == {"plan": True}
         edits += new
     assert edits == sorted(set(edits))
+
+
+def test_closed_documents_are_remembered_up_to_a_bound() -> None:
+    session = Session(DIALECT, SessionLimits(documents=3))
+    for number in range(4):
+        session.receive(auth(f"plan-{number}"))
+        session.grant(f"plan-{number}", can_write=True)
+        session.receive(close(f"plan-{number}"))
+    waiting = []
+    for number in range(4):
+        session.receive(edit(f"plan-{number}", number))
+        session.receive(auth(f"plan-{number}"))
+        waiting.append(len(session.grant(f"plan-{number}", can_write=True)))
+        session.close(f"plan-{number}")
+    assert waiting[0] == 1, "the oldest is forgotten, so what comes for it waits like for a new one"
+    assert waiting[3] == 0, "the newest is remembered, so what was on its way for it is dropped"

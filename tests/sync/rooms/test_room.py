@@ -307,7 +307,7 @@ async def test_a_log_that_does_not_decode_fails_the_join(tmp_path: Path) -> None
     async with node(tmp_path) as here:
         await here.rooms.open("d").push([edits("a")[0]], "", "", [None])
     with closing(sqlite3.connect(tmp_path / "store.sqlite")) as connection, connection:
-        connection.execute('UPDATE entries SET "update" = ?', (b"\x01\xff\xff",))
+        connection.execute("UPDATE entries SET data = ?", (b"\x01\xff\xff",))
     async with node(tmp_path) as here:
         client = await here.client()
         assert [type(error) for error in client.outlet.errors] == [DocumentUnreadable]
