@@ -46,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="scenario", help=f"of {', '.join(SCENARIOS)}; default: all")
-    parser.add_argument(
-        "--peers", default=",".join(DEFAULT_PEERS), help=f"of {', '.join(PEERS)}; the first is the reference"
-    )
+    parser.add_argument("--peers", default=",".join(DEFAULT_PEERS), help=f"of {', '.join(PEERS)}; the first is the reference")
     parser.add_argument("--runs", type=int, help="runs of each scenario and peer (3; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="shorter and coarser: shows that everything works")
     parser.add_argument(

@@ -7,6 +7,7 @@ from aiohttp import web
 from server.bus.local import LocalBus
 from server.config import Config
 from server.keys import key_source
+from server.memory import give_back
 from server.metrics import Counters, Metrics
 from server.stores.sqlite import open_sqlite
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
@@ -42,6 +43,7 @@ async def make_app(config: Config) -> web.Application:
             backlog_bytes=limits.max_backlog_bytes,
             pending_bytes=limits.max_pending_bytes,
         ),
+        give_back,
     )
     counters = Counters()
     sockets = Sockets(limits.max_connections)

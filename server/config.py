@@ -64,19 +64,15 @@ class Limits:
     max_document_bytes: int = _option("--max-document-bytes", values.size, 64 * MIB, "largest encoded document")
     max_push_bytes: int = _option("--max-push-bytes", values.size, 16 * MIB, "largest body of a push")
     max_push_entries: int = _option("--max-push-entries", values.count, 10_000, "entries in a push")
-    max_presence_bytes: int = _option(
-        "--max-presence-bytes", values.size, 64 * KIB, "largest awareness state of one client"
-    )
+    max_presence_bytes: int = _option("--max-presence-bytes", values.size, 64 * KIB, "largest awareness state of one client")
     max_connections: int = _option("--max-connections", values.count, 20_000, "open WebSockets")
     max_socket_documents: int = _option("--max-socket-documents", values.count, 100, "documents on one WebSocket")
     max_rooms: int = _option("--max-rooms", values.count, 10_000, "documents in memory")
-    max_backlog_bytes: int = _option(
-        "--max-backlog-bytes", values.size, MIB, "unsent bytes at which a peer counts as slow"
-    )
+    max_backlog_bytes: int = _option("--max-backlog-bytes", values.size, MIB, "unsent bytes at which a peer counts as slow")
     max_pending_bytes: int = _option(
         "--max-pending-bytes", values.size, 64 * MIB, "applied bytes of all documents that wait for their commit"
     )
-    idle_seconds: float = _option("--idle-seconds", values.seconds, 60.0, "before an unused document leaves memory")
+    idle_seconds: float = _option("--idle-seconds", values.seconds, 5.0, "before an unused document leaves memory")
     handshake_seconds: float = _option(
         "--handshake-seconds", values.seconds, 10.0, "before a WebSocket that says nothing is closed"
     )
@@ -105,13 +101,9 @@ class Config:
     port: int = _option("--port", values.port, 8080, "port to listen on; 0 takes any free one")
     data: Path = _option("--data", values.path, Path("data"), "folder of the database")  # noqa: RUF009 - a Path is immutable
     open: bool = _option("--open", values.boolean, False, "let anyone read and write; loopback hosts only")
-    origins: tuple[str, ...] = _option(
-        "--origin", values.origins, (), "web origin that may open WebSockets; repeatable"
-    )
+    origins: tuple[str, ...] = _option("--origin", values.origins, (), "web origin that may open WebSockets; repeatable")
     log_format: str = _option("--log-format", values.one_of("text", "json"), "text", "text or json")
-    log_level: str = _option(
-        "--log-level", values.one_of("debug", "info", "warning", "error"), "info", "least level to log"
-    )
+    log_level: str = _option("--log-level", values.one_of("debug", "info", "warning", "error"), "info", "least level to log")
     limits: Limits = field(default_factory=Limits)
     tokens: Tokens = field(default_factory=Tokens)
 
@@ -147,9 +139,7 @@ class Config:
             return False
 
 
-_SECRET_FILE = _Option(
-    "--token-secret-file", values.path, None, f"secret that signs tokens (HS256); or set {_SECRET_VARIABLE}"
-)
+_SECRET_FILE = _Option("--token-secret-file", values.path, None, f"secret that signs tokens (HS256); or set {_SECRET_VARIABLE}")
 _KEY_FILE = _Option("--token-key-file", values.path, None, "Ed25519 public key, in PEM, of who signs tokens")
 _JWKS_URL = _Option("--jwks-url", values.url, None, "public keys of who signs tokens")
 _ISSUER = _Option("--token-issuer", values.text, None, "the `iss` that tokens must carry")
@@ -270,8 +260,7 @@ def _secret(source: str, variable: str | None, path: Path | None) -> bytes:
         raise ConfigError(f"{source} holds a PEM key, which is no secret: give a public key with {_KEY_FILE.flag}")
     if len(key) < MIN_SECRET_BYTES:
         raise ConfigError(
-            f"{source} holds {len(key)} bytes, and a secret needs at least {MIN_SECRET_BYTES}: "
-            "`openssl rand -hex 32` makes one"
+            f"{source} holds {len(key)} bytes, and a secret needs at least {MIN_SECRET_BYTES}: `openssl rand -hex 32` makes one"
         )
     return key
 

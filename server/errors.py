@@ -2,7 +2,8 @@
 
 The errors themselves carry the stable `code` and the `reason`; the table adds what depends on the way they travel.
 Close codes below 4000 are those of RFC 6455 and its registry; 4401, 4403 and 4408 are the ones that Hocuspocus clients
-know. Hocuspocus 2 clients do not come back after 4401, 4403 and 1009; all other stock clients do after any code.
+know. Hocuspocus 2 clients do not come back after 4401, 4403 and 1009, y-websocket clients from 3.1 on not after any code from
+4400 to 4499; all other stock clients come back after any code.
 """
 
 from __future__ import annotations

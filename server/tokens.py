@@ -267,9 +267,7 @@ def _instant(payload: Mapping[str, Any], claim: str) -> float:
 def _subject(payload: Mapping[str, Any]) -> str:
     value = payload.get("sub")
     if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value.encode()) <= MAX_SUBJECT_BYTES:
-        raise TokenMalformed(
-            f"the token's sub has to be a text of 1 to {MAX_SUBJECT_BYTES} bytes without control characters"
-        )
+        raise TokenMalformed(f"the token's sub has to be a text of 1 to {MAX_SUBJECT_BYTES} bytes without control characters")
     return value
 
 

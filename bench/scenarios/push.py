@@ -52,8 +52,7 @@ def _post(lab: Lab, server: Server, queues: list[list[bytes]]) -> None:
             {
                 "device": f"device-{device:03}",
                 "entries": [
-                    {"id": f"{device:03}-{number:06}", "doc": document, "update": update}
-                    for number, update in enumerate(queue)
+                    {"id": f"{device:03}-{number:06}", "doc": document, "update": update} for number, update in enumerate(queue)
                 ],
                 "pull": {},
             }

@@ -52,9 +52,7 @@ def search(lab: Lab, peer: Peer, documents: int = 1, writers: int = 1, readers: 
         if rate == FIRST_RATE and _complete(answer):
             at_first = answer
         elif rate == FIRST_RATE:
-            lab.run.note(
-                f"at 1,000 edits/s {answer['delivered']:,} of {answer['expected']:,} deliveries arrived in time"
-            )
+            lab.run.note(f"at 1,000 edits/s {answer['delivered']:,} of {answer['expected']:,} deliveries arrived in time")
         if not good:
             server.stop()
         return good

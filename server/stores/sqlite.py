@@ -41,9 +41,7 @@ async def open_sqlite(path: Path, *, lock_wait: float = 5.0) -> SqliteStore:
         return SqliteStore(writing, reading, opened.pop_all())
 
 
-async def _start(
-    opened: AsyncExitStack, name: str, owner: type[Owner], path: Path, lock_wait: float
-) -> tuple[Lane, Owner]:
+async def _start(opened: AsyncExitStack, name: str, owner: type[Owner], path: Path, lock_wait: float) -> tuple[Lane, Owner]:
     lane = Lane(name)
     opened.push_async_callback(lane.close)
     made = await lane.run(owner, path, lock_wait)
@@ -54,9 +52,7 @@ async def _start(
 class SqliteStore:
     """A `sync.rooms.ports.Store`; made by `open_sqlite`. To be used and closed on the loop that opened it."""
 
-    def __init__(
-        self, writing: tuple[Lane, Writer], readers: Sequence[tuple[Lane, Reader]], opened: AsyncExitStack
-    ) -> None:
+    def __init__(self, writing: tuple[Lane, Writer], readers: Sequence[tuple[Lane, Reader]], opened: AsyncExitStack) -> None:
         self._writing, self._writer = writing
         self._readers = readers
         self._opened = opened

@@ -117,7 +117,10 @@ def open_connection(path: Path, lock_wait: float, cache_kib: int) -> sqlite3.Con
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, lock_wait: float) -> None:
+    # In a transaction: another process may be making the tables between two looks.
+    connection.execute("BEGIN")
     is_new = _is_new(connection, path)
+    connection.execute("ROLLBACK")
     deadline = time.monotonic() + lock_wait
     while True:
         try:

@@ -50,9 +50,7 @@ class Reader:
             key, lineage, head, number, snapshot_seq, upload, size = found
             packed: list[tuple[bytes]] = []
             if upload is not None:
-                packed = self._connection.execute(
-                    "SELECT data FROM parts WHERE upload = ? ORDER BY part", (upload,)
-                ).fetchall()
+                packed = self._connection.execute("SELECT data FROM parts WHERE upload = ? ORDER BY part", (upload,)).fetchall()
             entries = self._walk(document, key, number, snapshot_seq or 0, head)
         if upload is None:
             return Stored(lineage, head, 0, None, entries)
@@ -107,9 +105,7 @@ class Reader:
             (max(0, min(since, _LARGEST)), min(limit, _LARGEST - 1) + 1),
         ).fetchall()
         page = rows[:limit]
-        return Changes(
-            [Change(name, head) for name, head, _ in page], page[-1][2] if page else since, len(rows) > limit
-        )
+        return Changes([Change(name, head) for name, head, _ in page], page[-1][2] if page else since, len(rows) > limit)
 
     def close(self) -> None:
         """Close the connection."""

@@ -7,6 +7,7 @@ from collections import deque
 from aiohttp import web
 
 from server.config import Limits
+from server.errors import CloseCode
 from server.tokens import Claims, TokenError, TokenExpired, TokenKeyUnavailable, TokenVerifier
 from server.web.access import bearer, check_origin
 from server.web.context import CONFIG, ROOMS, VERIFIER
@@ -33,7 +34,7 @@ async def collab_socket(request: web.Request) -> web.WebSocketResponse:
     app = request.app
     connection = _Connection(outlet, app[ROOMS], app[VERIFIER], app[CONFIG].limits, bearer(request))
     try:
-        await pump(request, socket, outlet, connection.receive)
+        await pump(request, socket, outlet, connection.receive, CloseCode.HANDSHAKE_TIMEOUT)
     finally:
         connection.end()
     return socket
@@ -62,9 +63,7 @@ class _DocumentOutlet:
 class _Connection:
     """The documents of one socket."""
 
-    def __init__(
-        self, outlet: SocketOutlet, rooms: Rooms, verifier: TokenVerifier, limits: Limits, default_token: str
-    ) -> None:
+    def __init__(self, outlet: SocketOutlet, rooms: Rooms, verifier: TokenVerifier, limits: Limits, default_token: str) -> None:
         self.outlet = outlet
         self._rooms = rooms
         self._verifier = verifier

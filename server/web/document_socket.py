@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from server.errors import CloseCode
 from server.tokens import Claims, TokenError, TokenExpired
 from server.web.access import bearer, check_origin
 from server.web.context import ROOMS, VERIFIER
@@ -17,6 +18,9 @@ from sync.rooms.errors import Forbidden, RoomError
 from sync.rooms.peer import Peer
 
 DIALECT = YWebSocket()
+
+SILENCE = CloseCode.TRY_LATER
+"""Not 4408: y-websocket from 3.1 on never comes back after a code from 4400 to 4499."""
 
 
 async def document_socket(request: web.Request) -> web.WebSocketResponse:
@@ -39,7 +43,7 @@ async def document_socket(request: web.Request) -> web.WebSocketResponse:
     except (TokenError, RoomError) as error:
         outlet.write(binary(DIALECT.denied(document, error.reason)))
         outlet.fail(error)
-        await pump(request, socket, outlet, _ignore)
+        await pump(request, socket, outlet, _ignore, SILENCE)
         return socket
     decode = DIALECT.decode
 
@@ -47,7 +51,7 @@ async def document_socket(request: web.Request) -> web.WebSocketResponse:
         deliver(room, peer, decode(frame, document))
 
     try:
-        await pump(request, socket, outlet, receive)
+        await pump(request, socket, outlet, receive, SILENCE)
     finally:
         membership.end()
     return socket

@@ -42,7 +42,16 @@ class SocketOutlet:
         """Begin to close with this code. Idempotent: the first code stands."""
         if self._closing is None:
             message = reason.encode()[:CLOSE_REASON_BYTES].decode(errors="ignore").encode()
-            self._closing = asyncio.get_running_loop().create_task(self._socket.close(code=code, message=message))
+            # Nothing waits for a peer that does not read: it gets the time that closing may take, and no more.
+            closing = self._socket.close(code=code, message=message, drain=False)
+            self._closing = asyncio.get_running_loop().create_task(closing)
+
+    async def ended(self) -> None:
+        """Return when a close that was begun is done. Before that, whoever lets go of the socket takes its code away."""
+        if self._closing is not None:
+            await self._closing
+            if self._transport.get_write_buffer_size():
+                self._transport.abort()  # an orderly close would wait for who does not read, for ever
 
     def abort(self) -> None:
         """Drop the connection and what it has not taken."""

@@ -64,8 +64,10 @@ async def open_socket(request: web.Request) -> tuple[web.WebSocketResponse, Sock
     return socket, outlet
 
 
-async def pump(request: web.Request, socket: web.WebSocketResponse, outlet: SocketOutlet, receive: Receive) -> None:
-    """Give every binary message to `receive` until the socket ends."""
+async def pump(
+    request: web.Request, socket: web.WebSocketResponse, outlet: SocketOutlet, receive: Receive, silence: CloseCode
+) -> None:
+    """Give every binary message to `receive` until the socket ends. `silence` closes a socket on which nothing is said."""
     app = request.app
     limits, rooms, sockets, counters = app[CONFIG].limits, app[ROOMS], app[SOCKETS], app[COUNTERS]
     unread = limits.max_backlog_bytes * UNREAD_FACTOR
@@ -85,11 +87,12 @@ async def pump(request: web.Request, socket: web.WebSocketResponse, outlet: Sock
         if message.type is WSMsgType.TEXT:
             raise MalformedMessage("messages are binary here")
     except TimeoutError:
-        outlet.close(CloseCode.HANDSHAKE_TIMEOUT, "nothing was said on this socket; send the handshake at once")
+        outlet.close(silence, "nothing was said on this socket; send the handshake at once")
     except REFUSALS as error:
         counters.sockets_closed_for_errors += 1
         outlet.fail(error)
     finally:
+        await outlet.ended()
         sockets.discard(outlet)
 
 

@@ -98,9 +98,7 @@ class Audience:
                 if peer.behind is not None or peer.silent:
                     continue
                 if peer in authors:
-                    data = b"".join(
-                        [frame for frame, (author, _) in zip(frames, updates, strict=True) if author is not peer]
-                    )
+                    data = b"".join([frame for frame, (author, _) in zip(frames, updates, strict=True) if author is not peer])
                     if not data:
                         continue
                 else:

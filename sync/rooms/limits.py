@@ -14,7 +14,7 @@ class RoomLimits(NamedTuple):
     presence_timeout: float = 30.0
     rooms: int = 10_000
     """Open rooms; the next one is refused."""
-    idle_after: float = 10.0
+    idle_after: float = 5.0
     """A document leaves memory when nobody has written or joined for this long."""
     backlog_bytes: int = 1 << 20
     """A peer whose transport holds more than this is no longer written to: it lags, and catches up with one diff."""

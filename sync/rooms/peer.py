@@ -71,9 +71,7 @@ class Peer:
             self.ask(state_vector)
         self.causeless += 1
         if self.causeless > MAX_CAUSELESS:
-            self.outlet.fail(
-                PeerIncoherent("updates arrive whose causes were never sent; reload the document and try again")
-            )
+            self.outlet.fail(PeerIncoherent("updates arrive whose causes were never sent; reload the document and try again"))
 
     def refuse(self) -> None:
         """Tell the peer that an update of its was not taken, where its dialect has words for that."""

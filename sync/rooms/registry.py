@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sync.rooms.committer import Committer
 from sync.rooms.errors import Overloaded, RoomError, ShuttingDown, StoreUnavailable
@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
 """How often documents that nobody uses, and presence that nobody renews, are looked for."""
 
+MANY_UNLOADED = 100
+"""Documents that leave memory before it is worth giving the memory back."""
+
 DRAIN_SECONDS = 0.02
 """How often lagging peers are looked at, while there are any."""
 
@@ -25,10 +28,12 @@ DRAIN_SECONDS = 0.02
 class Rooms:
     """The rooms of one node: one room a document, from the first use to a while after the last."""
 
-    def __init__(self, store: Store, bus: Bus, limits: RoomLimits) -> None:
+    def __init__(self, store: Store, bus: Bus, limits: RoomLimits, give_back: Callable[[], None] | None = None) -> None:
+        """`give_back` is called now and then, after many documents have left memory."""
         self.store = store
         self.limits = limits
         self._bus = bus
+        self._give_back = give_back
         self._rooms: dict[str, Room] = {}
         self._turning: list[Room] = []
         self._loop = asyncio.get_running_loop()
@@ -128,17 +133,19 @@ class Rooms:
                     del self._lagging[room]
 
     async def _sweep_now_and_then(self) -> None:
+        unloaded = 0
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = self._loop.time()
             for room in list(self._rooms.values()):
                 if room.attendance is not None:
                     room.attendance.expire()
-                room.unload(now)
-                if room.failed or (
-                    room.resting and not len(room.audience) and now - room.used > self.limits.idle_after
-                ):
+                unloaded += room.unload(now)
+                if room.failed or (room.resting and not len(room.audience) and now - room.used > self.limits.idle_after):
                     self._forget(room)
+            if unloaded >= MANY_UNLOADED and self._give_back is not None:
+                self._give_back()
+                unloaded = 0
 
     def _make_place(self) -> None:
         for room in list(self._rooms.values()):

@@ -303,9 +303,7 @@ class Room:
             self._wake(self)
         return outcomes
 
-    def _apply(
-        self, document: Document, updates: Sequence[bytes], arrivals: Sequence[Arrival] | None = None
-    ) -> list[Outcome]:
+    def _apply(self, document: Document, updates: Sequence[bytes], arrivals: Sequence[Arrival] | None = None) -> list[Outcome]:
         """Apply what is allowed, in one go; an outcome for each update."""
         limits = self._limits
         refusals: dict[int, RoomError] = {}
@@ -359,6 +357,9 @@ class Room:
             self.fail(DocumentUnreadable("what is stored of the document cannot be read; ask the operator"))
         except RoomError as error:
             self.fail(error)
+        except Exception:
+            log.exception("document not loaded", extra={"document": self.name})
+            self.fail(DocumentUnreadable("the server made an error while loading the document"))
         else:
             self._document = document
             self.created = stored.lineage is not None
@@ -525,6 +526,9 @@ class Room:
                 self._follow(document, [entry.update for entry in entries])
         except RoomError as error:
             self.fail(error)
+        except Exception:
+            log.exception("document not read on", extra={"document": self.name})
+            self.fail(DocumentUnreadable("the server made an error while following the document"))
         finally:
             self._reading = None
         self._wake(self)

@@ -139,9 +139,7 @@ class StoreContract(ABC):
         batch = [Append(document, 0, [Draft(b"1" + document.encode())], document) for document in NEIGHBOURS]
         assert await store.append(batch) == [Appended(1)] * len(NEIGHBOURS)
         for document in NEIGHBOURS[::2]:
-            assert await other.append([Append(document, 1, [Draft(b"2" + document.encode())], document)]) == [
-                Appended(2)
-            ]
+            assert await other.append([Append(document, 1, [Draft(b"2" + document.encode())], document)]) == [Appended(2)]
             await other.snapshot(document, 1, document.encode())
         for index, document in enumerate(NEIGHBOURS):
             stored = await store.load(document)
@@ -229,9 +227,7 @@ class StoreContract(ABC):
         assert seen == await store.heads(seen), "the changes feed skipped something"
 
     @pytest.mark.parametrize("acknowledgements", [1, 40, 400])
-    async def test_a_killed_process_loses_nothing_acknowledged(
-        self, backend: StoreBackend, acknowledgements: int
-    ) -> None:
+    async def test_a_killed_process_loses_nothing_acknowledged(self, backend: StoreBackend, acknowledgements: int) -> None:
         writer = self.start_writer(backend, "doomed", 1_000_000)
         acknowledged = await writer.kill_after(acknowledgements)
         assert len(acknowledged) >= acknowledgements
@@ -242,9 +238,7 @@ class StoreContract(ABC):
                 assert logs[document][seq - 1].update == update
             for document, log in logs.items():
                 assert [entry.seq for entry in log] == list(range(1, len(log) + 1))
-                assert await store.append([Append(document, len(log), [Draft(b"on")], LINEAGE)]) == [
-                    Appended(len(log) + 1)
-                ]
+                assert await store.append([Append(document, len(log), [Draft(b"on")], LINEAGE)]) == [Appended(len(log) + 1)]
         finally:
             await store.close()
 
@@ -416,9 +410,7 @@ class StoreContract(ABC):
         assert await store.heads([]) == {}
 
     @pytest.mark.parametrize("seq", [1, 2, 127, 128, 129, 299, 300])
-    async def test_a_hole_is_an_error_and_not_a_shorter_document(
-        self, backend: StoreBackend, store: Store, seq: int
-    ) -> None:
+    async def test_a_hole_is_an_error_and_not_a_shorter_document(self, backend: StoreBackend, store: Store, seq: int) -> None:
         await fill(store, "a", 300)
         await fill(store, "b", 300)
         await backend.lose_entry("a", seq)
@@ -439,9 +431,7 @@ class StoreContract(ABC):
 
     @pytest.mark.parametrize("part", [0, 1, 2])
     @pytest.mark.parametrize("damage", ["lose_part", "shorten_part"])
-    async def test_a_damaged_snapshot_is_an_error(
-        self, backend: StoreBackend, store: Store, part: int, damage: str
-    ) -> None:
+    async def test_a_damaged_snapshot_is_an_error(self, backend: StoreBackend, store: Store, part: int, damage: str) -> None:
         await fill(store, "a", 3)
         await store.snapshot("a", 3, random.Random(5).randbytes(5 << 19))
         await getattr(backend, damage)("a", part)
@@ -482,9 +472,7 @@ class Writing:
     """A running `tests.contracts.writer`."""
 
     def __init__(self, command: list[str]) -> None:
-        self._started = asyncio.create_task(
-            asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
-        )
+        self._started = asyncio.create_task(asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE))
 
     async def finish(self) -> list[tuple[str, int, bytes]]:
         """Wait for the end of the process: all it acknowledged."""

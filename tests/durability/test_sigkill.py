@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
-import os
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -31,8 +31,10 @@ async def until_gone(writer: Awaitable[None]) -> None:
 def writers(server: ServerProcess, name: str, ledger: Ledger) -> list[Awaitable[None]]:
     url = server.url
     return [
-        *[until_gone(write_live(url, document, f"{name}-live-{index}", ledger))
-          for index, document in enumerate([*DOCUMENTS, "one"])],
+        *[
+            until_gone(write_live(url, document, f"{name}-live-{index}", ledger))
+            for index, document in enumerate([*DOCUMENTS, "one"])
+        ],
         *[until_gone(write_collab(url, document, f"{name}-collab", ledger)) for document in ("one", "two")],
         until_gone(write_queue(url, DOCUMENTS, f"{name}-queue", ledger)),
     ]

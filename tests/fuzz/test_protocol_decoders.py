@@ -17,9 +17,7 @@ from sync.protocol.push_codec import decode_push
 from sync.protocol.session import Session, SessionLimits
 from tests.golden.vectors import DIALECTS, VECTORS, client_frames
 
-CLOSED_LIST = tuple(
-    each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ProtocolError)
-)
+CLOSED_LIST = tuple(each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ProtocolError))
 bounded = settings(max_examples=400, deadline=None)
 
 

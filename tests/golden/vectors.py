@@ -35,9 +35,7 @@ def kind_and_fields(message: Message) -> tuple[type, Message]:
 def revive(value: Any) -> Any:
     """A value of a vector with its bytes, which are written `{"hex": ...}`."""
     if isinstance(value, dict):
-        return (
-            bytes.fromhex(value["hex"]) if set(value) == {"hex"} else {key: revive(each) for key, each in value.items()}
-        )
+        return bytes.fromhex(value["hex"]) if set(value) == {"hex"} else {key: revive(each) for key, each in value.items()}
     return [revive(each) for each in value] if isinstance(value, list) else value
 
 

@@ -28,9 +28,7 @@ class ServerProcess:
     A context manager: started on the way in, killed on the way out. Its methods block for as long as they wait.
     """
 
-    def __init__(
-        self, data: Path, *extra: str, open_to_all: bool = True, environ: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, data: Path, *extra: str, open_to_all: bool = True, environ: dict[str, str] | None = None) -> None:
         """`extra` are further flags of `serve`; a server that is not `open_to_all` needs a source of tokens among them.
 
         `environ` is added to this process's environment, from which every EBBTIDE_* is taken away.
@@ -51,9 +49,7 @@ class ServerProcess:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.kill()
         self._errors.close()
 

@@ -43,9 +43,7 @@ def test_an_empty_variable_counts_as_absent() -> None:
     assert parse(["serve", "--open"], {"EBBTIDE_PORT": ""}).port == 8080
 
 
-@pytest.mark.parametrize(
-    ("text", "size"), [("1", 1), ("512B", 512), ("64KiB", 65_536), ("2MiB", 2 << 20), ("1GiB", 1 << 30)]
-)
+@pytest.mark.parametrize(("text", "size"), [("1", 1), ("512B", 512), ("64KiB", 65_536), ("2MiB", 2 << 20), ("1GiB", 1 << 30)])
 def test_sizes_take_binary_units(text: str, size: int) -> None:
     assert parse(["serve", "--open", "--max-update-bytes", text], {}).limits.max_update_bytes == size
 

@@ -49,9 +49,7 @@ def token(key: Any = SECRET, algorithm: str = "HS256", without: str = "", **clai
 
 def confused(public_key: bytes) -> str:
     """A token signed by HS256 with a public key for its secret; `jwt` itself refuses to make one."""
-    header, payload = (
-        base64url_encode(part).decode() for part in (b'{"alg":"HS256"}', b'{"sub":"eve","exp":4000000000}')
-    )
+    header, payload = (base64url_encode(part).decode() for part in (b'{"alg":"HS256"}', b'{"sub":"eve","exp":4000000000}'))
     signature = hmac.digest(public_key, f"{header}.{payload}".encode(), "sha256")
     return f"{header}.{payload}.{base64url_encode(signature).decode()}"
 

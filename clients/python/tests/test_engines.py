@@ -110,9 +110,7 @@ async def test_edits_go_on_through_a_killed_server(server: ServerProcess, tmp_pa
         assert mine.status.rejected == ()
 
 
-async def test_a_server_that_stops_properly_is_met_again(
-    server: ServerProcess, tmp_path: Path, quick: Settings
-) -> None:
+async def test_a_server_that_stops_properly_is_met_again(server: ServerProcess, tmp_path: Path, quick: Settings) -> None:
     async with Client(server.url, path=tmp_path / "a", settings=quick) as client:
         document = await client.open("notes")
         await reaches(document, is_live)
@@ -172,8 +170,8 @@ async def test_a_viewer_reads_live_and_sees_its_edits_refused(
         status = await reaches(theirs, lambda status: bool(status.rejected))
         assert [each.code for each in status.rejected] == ["forbidden"]
         assert status.unsynced == 0
-        text_of(mine).insert(0, "still ")
-        await shows(theirs, "still not for you to read")
+        text_of(mine).insert(len("for you to read"), " still")
+        await shows(theirs, "not for you to read still")
         other = await b.open("another document")
         denied = await reaches(other, lambda status: status.problem is not None)
         assert isinstance(denied.problem, AccessDenied)

@@ -135,9 +135,7 @@ async def test_what_is_too_large_is_set_aside_however_it_is_found(tmp_path: Path
             assert (small.status.unsynced, small.status.rejected) == (0, ())
 
 
-async def test_rejected_edits_survive_a_restart_and_can_be_retried(
-    guarded: ServerProcess, mint: Mint, tmp_path: Path
-) -> None:
+async def test_rejected_edits_survive_a_restart_and_can_be_retried(guarded: ServerProcess, mint: Mint, tmp_path: Path) -> None:
     async with Client(guarded.url, path=tmp_path / "a", token=mint("viewer")) as client:
         document = await client.open("notes", OFFLINE)
         text = text_of(document)

@@ -109,11 +109,16 @@ const hocuspocus = (version, { HocuspocusProvider, HocuspocusProviderWebsocket }
         minDelay: 100,
         maxDelay: 200
       })
-      t.after(() => socket.destroy())
-      return { socket, transport }
+      const destroy = () => {
+        socket.destroy()
+        // 3.4.4 connects again, and for ever, when it is destroyed between a close and the next attempt.
+        socket.connect = async () => {}
+      }
+      t.after(destroy)
+      return { socket, transport, destroy }
     },
     /** @param {Omit<Options, 'server'>} options @param shared what `socket` gave */
-    attach (t, shared, { name, doc = new Y.Doc(), token, ...options }) {
+    attach (t, shared, { name, doc = new Y.Doc(), token, ...options }, destroy = () => {}) {
       const provider = new HocuspocusProvider({
         websocketProvider: shared.socket,
         name,
@@ -125,12 +130,15 @@ const hocuspocus = (version, { HocuspocusProvider, HocuspocusProviderWebsocket }
       })
       // From version 3 on, a provider on a socket that it did not make is attached by hand.
       provider.attach?.()
-      return new Client(t, doc, provider, shared.transport, () => provider.destroy())
+      return new Client(t, doc, provider, shared.transport, () => {
+        provider.destroy()
+        destroy()
+      })
     },
     /** @param {Options} options */
     open (t, { server, ...options }) {
       const shared = this.socket(t, server)
-      const client = this.attach(t, shared, options)
+      const client = this.attach(t, shared, options, shared.destroy)
       client.vanish = () => {
         shared.socket.shouldConnect = false
         shared.transport.cut()

@@ -49,7 +49,7 @@ export const ownServer = async (t) => {
     kill: () => process.kill(pid, 'SIGKILL'),
     /** SIGTERM, and its exit awaited. */
     stop: () => control('POST', `/servers/${id}/stop`),
-    /** Once the old process has gone; resolves when the new one accepts connections. */
+    /** Resolves when the new process accepts connections; the old one is gone before. */
     start: async () => { ({ pid } = await control('POST', `/servers/${id}/start`)) }
   }
 }

@@ -27,9 +27,7 @@ async def demo(session: Session, seed: int) -> bool:
 
 
 async def _replay(session: Session, seed: int, total: int, server: ServerProcess, folder: Path) -> bool:
-    live, pushing = (
-        Author(name, server.url, folder, id_) for name, id_ in zip(("live", "pushing"), CLIENT_IDS, strict=True)
-    )
+    live, pushing = (Author(name, server.url, folder, id_) for name, id_ in zip(("live", "pushing"), CLIENT_IDS, strict=True))
     await live.start()
     await pushing.start()
     started = time.monotonic()

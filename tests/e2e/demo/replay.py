@@ -103,9 +103,7 @@ class Replay:
     def _type(self, agent: int, author: Author, other: Author) -> None:
         step = self._steps[agent][self._typed[agent]]
         if author.clock(other.client_id) != self._clocks[1 - agent][step.seen]:
-            raise RuntimeError(
-                f"the {author.name} author does not see what its transaction {self._typed[agent]} builds on"
-            )
+            raise RuntimeError(f"the {author.name} author does not see what its transaction {self._typed[agent]} builds on")
         with author.document.edit():
             apply(author.text, step.patches, is_ascii=self._is_ascii)
         self._typed[agent] += 1

@@ -42,9 +42,7 @@ class SqliteBackend(StoreBackend):
 
     async def shorten_part(self, document: str, part: int) -> None:
         shorter = "substr(data, 1, length(data) / 2)"
-        changed = self.execute(
-            f"UPDATE parts SET data = {shorter} WHERE upload = {_UPLOAD} AND part = ?", document, part
-        )
+        changed = self.execute(f"UPDATE parts SET data = {shorter} WHERE upload = {_UPLOAD} AND part = ?", document, part)
         assert changed == 1
 
 

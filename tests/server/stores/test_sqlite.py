@@ -185,9 +185,7 @@ async def test_a_full_database(store: SqliteStore) -> None:
 
     await store._writing.run(limit, 1)  # as many as there are
     with pytest.raises(StoreUnavailable, match="full"):
-        await store.append(
-            [Append("a", 1, [Draft(bytes(50_000), "new", "new")], "L"), Append("b", 0, [Draft(b"")], "L")]
-        )
+        await store.append([Append("a", 1, [Draft(bytes(50_000), "new", "new")], "L"), Append("b", 0, [Draft(b"")], "L")])
     with pytest.raises(StoreUnavailable):
         await store.snapshot("a", 1, os.urandom(3 << 20))
     assert updates((await store.load("a")).entries) == [b"1"]

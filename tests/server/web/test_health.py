@@ -68,16 +68,12 @@ async def test_a_store_that_does_not_answer_counts_as_away(
     assert await codes(client) == (200, 503, "store-unavailable")
 
 
-async def test_a_draining_node_is_alive_and_not_ready(
-    client: TestClient[web.Request, web.Application], node: Node
-) -> None:
+async def test_a_draining_node_is_alive_and_not_ready(client: TestClient[web.Request, web.Application], node: Node) -> None:
     node.draining = True
     assert await codes(client) == (200, 503, "shutting-down")
 
 
-async def test_metrics_are_served_in_the_text_format(
-    client: TestClient[web.Request, web.Application], node: Node
-) -> None:
+async def test_metrics_are_served_in_the_text_format(client: TestClient[web.Request, web.Application], node: Node) -> None:
     node.counters.pushes = 4
     response = await client.get("/metrics")
     assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")

@@ -41,12 +41,8 @@ def test_what_is_sent_is_what_the_libraries_write(vector: dict[str, Any]) -> Non
 @pytest.mark.parametrize("last", ["", "計画"])
 def test_updates_of_any_size_are_read(size: int, last: str) -> None:
     update = bytes(size)
-    assert kind_and_fields(DIALECT.decode(DIALECT.update("計画", update), last)) == kind_and_fields(
-        SyncUpdate("計画", update)
-    )
-    assert kind_and_fields(DIALECT.decode(DIALECT.step1("計画", update), last)) == kind_and_fields(
-        SyncStep1("計画", update)
-    )
+    assert kind_and_fields(DIALECT.decode(DIALECT.update("計画", update), last)) == kind_and_fields(SyncUpdate("計画", update))
+    assert kind_and_fields(DIALECT.decode(DIALECT.step1("計画", update), last)) == kind_and_fields(SyncStep1("計画", update))
 
 
 def test_ping_and_pong_have_no_address() -> None:

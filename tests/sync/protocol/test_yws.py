@@ -49,12 +49,8 @@ def test_updates_of_any_size_are_read(size: int) -> None:
     assert kind_and_fields(DIALECT.decode(DIALECT.update("plan", update), "plan")) == kind_and_fields(
         SyncUpdate("plan", update)
     )
-    assert kind_and_fields(DIALECT.decode(DIALECT.step2("plan", update), "plan")) == kind_and_fields(
-        SyncStep2("plan", update)
-    )
-    assert kind_and_fields(DIALECT.decode(DIALECT.step1("plan", update), "plan")) == kind_and_fields(
-        SyncStep1("plan", update)
-    )
+    assert kind_and_fields(DIALECT.decode(DIALECT.step2("plan", update), "plan")) == kind_and_fields(SyncStep2("plan", update))
+    assert kind_and_fields(DIALECT.decode(DIALECT.step1("plan", update), "plan")) == kind_and_fields(SyncStep1("plan", update))
     assert kind_and_fields(DIALECT.decode(DIALECT.awareness("plan", update), "plan")) == kind_and_fields(
         Awareness("plan", update)
     )

@@ -69,7 +69,7 @@ class Document:
         return self._replica.changes()
 
     async def synced(self) -> None:
-        """Return when every edit made so far is durable on the server, or was rejected.
+        """Return as soon as every edit is durable on the server, or was rejected.
 
         Waits while offline: set a bound with `asyncio.timeout`. Raises `LineageDiffers` or `SyncStopped`
         when waiting is of no use.

@@ -51,9 +51,7 @@ class Endpoint:
         headers = {**await self._authorization(), "Content-Type": _MSGPACK, "Accept": _MSGPACK}
         timeout = aiohttp.ClientTimeout(total=self._settings.request_timeout)
         try:
-            async with self._http.post(
-                f"{self._url}/api/v1/sync", data=body, headers=headers, timeout=timeout
-            ) as answer:
+            async with self._http.post(f"{self._url}/api/v1/sync", data=body, headers=headers, timeout=timeout) as answer:
                 content = await answer.read()
                 if answer.status != 200:
                     self._raise_for(answer.status, answer.headers, content)

@@ -17,9 +17,7 @@ from ebbtide_client.replica import Replica
 from ebbtide_client.settings import Settings
 from ebbtide_client.status import Rejected
 
-_ABOUT_THE_SERVER = frozenset(
-    {"store-unavailable", "store-corrupted", "document-unreadable", "overloaded", "room-error"}
-)
+_ABOUT_THE_SERVER = frozenset({"store-unavailable", "store-corrupted", "document-unreadable", "overloaded", "room-error"})
 """Codes of receipts that hold nothing against the entry: it stays in the outbox."""
 
 
@@ -87,8 +85,7 @@ class Exchanges:
 
     def _request(self, batch: Sequence[Entry], pull: Sequence[Replica]) -> dict[str, Any]:
         entries = [
-            {"id": str(entry.id), "doc": entry.document, "update": entry.update, "lineage": entry.lineage}
-            for entry in batch
+            {"id": str(entry.id), "doc": entry.document, "update": entry.update, "lineage": entry.lineage} for entry in batch
         ]
         return {
             "device": self._device,

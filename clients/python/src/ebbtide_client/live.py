@@ -41,9 +41,7 @@ _COME_BACK = frozenset({1012, 1013})
 class LiveEngine:
     """Keeps one document in sync over a socket, and opens a new one when it goes."""
 
-    def __init__(
-        self, replica: Replica, endpoint: Endpoint, outbox: Outbox, exchanges: Exchanges, settings: Settings
-    ) -> None:
+    def __init__(self, replica: Replica, endpoint: Endpoint, outbox: Outbox, exchanges: Exchanges, settings: Settings) -> None:
         self._replica = replica
         self._endpoint = endpoint
         self._outbox = outbox
@@ -163,9 +161,7 @@ class Socket:
         replica, settings = self._replica, self._settings
         while True:
             replica.outgoing.clear()
-            while batch := self._outbox.pending(
-                [replica.name], self._sent_upto, settings.batch_entries, settings.batch_bytes
-            ):
+            while batch := self._outbox.pending([replica.name], self._sent_upto, settings.batch_entries, settings.batch_bytes):
                 for entry in batch:
                     _, ids = self._unechoed.setdefault(entry.update, (time.monotonic(), []))
                     ids.append(entry.id)

@@ -111,12 +111,9 @@ class Outbox:
         with self._transaction(durable=False) as db:
             log = db.execute("SELECT content FROM log WHERE document = ? ORDER BY id", (document,)).fetchall()
             lineage = db.execute("SELECT lineage FROM lineage WHERE document = ?", (document,)).fetchone()
-            unsynced = db.execute(
-                "SELECT count(*) FROM outbox WHERE document = ? AND code IS NULL", (document,)
-            ).fetchone()
+            unsynced = db.execute("SELECT count(*) FROM outbox WHERE document = ? AND code IS NULL", (document,)).fetchone()
             rejected = db.execute(
-                "SELECT id, document, content, code, reason FROM outbox"
-                " WHERE document = ? AND code IS NOT NULL ORDER BY id",
+                "SELECT id, document, content, code, reason FROM outbox WHERE document = ? AND code IS NOT NULL ORDER BY id",
                 (document,),
             ).fetchall()
         return Stored(
@@ -178,9 +175,7 @@ class Outbox:
         """Set an entry aside as refused. False when it was not waiting any more."""
         with self._transaction(durable=False) as db:
             return bool(
-                db.execute(
-                    "UPDATE outbox SET code = ?, reason = ? WHERE id = ? AND code IS NULL", (code, reason, id_)
-                ).rowcount
+                db.execute("UPDATE outbox SET code = ?, reason = ? WHERE id = ? AND code IS NULL", (code, reason, id_)).rowcount
             )
 
     def retry(self, document: str) -> int:
