@@ -83,7 +83,7 @@ $(STAMPS)/environment: $(STAMPS)/dependencies pyproject.toml $(CLIENT)
 
 $(STAMPS)/node-%: tests/%/package-lock.json | node
 	$(call say,Installing the JavaScript packages of tests/$*)
-	@cd tests/$* && npm ci --loglevel=error --no-audit --no-fund
+	@cd tests/$* && npm ci --loglevel=error --no-audit --no-fund >/dev/null
 	@mkdir -p $(STAMPS) && touch $@
 
 # The marker is lost on the way through an extra: y-py has no wheel for newer Pythons.

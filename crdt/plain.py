@@ -15,9 +15,7 @@ _CLIENT = rb"([\x80-\xff]{0,7}[\x00-\x7f])"
 _CLOCK = rb"([\x80-\xff]{0,3}[\x00-\x7f])"
 _ID = _CLIENT + _CLOCK
 
-_lone_text = re.compile(
-    rb"\x01\x01" + _ID + rb"(?:\xc4" + _ID + rb"|[\x84\x44])" + _ID + rb"([\x01-\x7f])", re.DOTALL
-).match
+_lone_text = re.compile(rb"\x01\x01" + _ID + rb"(?:\xc4" + _ID + rb"|[\x84\x44])" + _ID + rb"([\x01-\x7f])", re.DOTALL).match
 """An update of one section with one text struct: client, clock, one origin (where there are two), the other, size."""
 
 _lone_deletion = re.compile(rb"\x00\x01" + _CLIENT + rb"\x01" + _CLOCK + rb"([\x01-\x7f])", re.DOTALL).fullmatch

@@ -73,7 +73,5 @@ class Pong(NamedTuple):
     """Answers a ping."""
 
 
-DocumentMessage = (
-    SyncStep1 | SyncStep2 | SyncUpdate | Awareness | AwarenessQuery | AuthToken | Stateless | CloseDocument
-)
+DocumentMessage = SyncStep1 | SyncStep2 | SyncUpdate | Awareness | AwarenessQuery | AuthToken | Stateless | CloseDocument
 Message = DocumentMessage | Ping | Pong

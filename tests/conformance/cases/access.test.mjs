@@ -98,6 +98,7 @@ for (const version of versions) {
         assert.equal(stranger.text.toString(), 'intruder')
         assert.deepEqual(stranger.others(), [])
         const witness = await editor(t, version, name)
+        await until('the witness has the text', () => witness.text.length > 0, [witness])
         assert.equal(witness.text.toString(), 'secret')
       })
     }
