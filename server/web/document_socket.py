@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote_to_bytes
+
 from aiohttp import web
 
 from server.errors import CloseCode
@@ -11,6 +13,7 @@ from server.web.context import ROOMS, VERIFIER
 from server.web.delivery import deliver
 from server.web.membership import Membership
 from server.web.websocket import open_socket, pump
+from sync.protocol.errors import BadDocumentName
 from sync.protocol.frame import binary
 from sync.protocol.names import check_document_name
 from sync.protocol.yws import YWebSocket
@@ -18,6 +21,9 @@ from sync.rooms.errors import Forbidden, RoomError
 from sync.rooms.peer import Peer
 
 DIALECT = YWebSocket()
+
+PATH = "/ws/"
+"""What precedes the document's name in the path."""
 
 SILENCE = CloseCode.TRY_LATER
 """Not 4408: y-websocket from 3.1 on never comes back after a code from 4400 to 4499."""
@@ -30,7 +36,7 @@ async def document_socket(request: web.Request) -> web.WebSocketResponse:
     the status of a refused WebSocket.
     """
     check_origin(request)
-    document = check_document_name(request.match_info["document"])
+    document = _document(request)
     verdict = await _admitted(request, document)
     socket, outlet = await open_socket(request)
     try:
@@ -55,6 +61,18 @@ async def document_socket(request: web.Request) -> web.WebSocketResponse:
     finally:
         membership.end()
     return socket
+
+
+def _document(request: web.Request) -> str:
+    """The document that the path names. Raises `BadDocumentName`.
+
+    aiohttp leaves what is not UTF-8 as it was written, which is another document's name.
+    """
+    try:
+        name = unquote_to_bytes(request.rel_url.raw_path.removeprefix(PATH)).decode()
+    except UnicodeDecodeError:
+        raise BadDocumentName from None
+    return check_document_name(name)
 
 
 async def _admitted(request: web.Request, document: str) -> Claims | TokenError | Forbidden:

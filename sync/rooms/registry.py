@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from sync.rooms.committer import Committer
-from sync.rooms.errors import Overloaded, RoomError, ShuttingDown, StoreUnavailable
+from sync.rooms.errors import Overloaded, RoomError, ShuttingDown
 from sync.rooms.limits import RoomLimits
 from sync.rooms.ports import Bus, Draft, Store
 from sync.rooms.room import Room
@@ -167,7 +167,7 @@ class Rooms:
             rooms = dict(self._rooms)
             try:
                 heads = await self.store.heads(rooms)
-            except StoreUnavailable as error:
+            except RoomError as error:
                 log.warning("store not polled", extra={"reason": error.reason})
                 continue
             for name, head in heads.items():

@@ -75,6 +75,7 @@ class Room:
         "_arrivals",
         "_behind",
         "_document",
+        "_due",
         "_failed",
         "_greetings",
         "_joining",
@@ -136,6 +137,7 @@ class Room:
         self._failed: RoomError | None = None
         self._greetings: list[Peer] = []
         self._joining: list[Peer] = []
+        self._due: list[tuple[Peer, bytes]] = []
         self._arrivals: list[Arrival] = []
         self._snapshot: Snapshot | None = None
         self._since_snapshot = 0
@@ -238,6 +240,11 @@ class Room:
                 # One that asked twice in this turn, or lagged and drained meanwhile, has its answer already.
                 if peer.behind is not None and peer in self.audience:
                     self._catch_up(peer, document)
+        if self._due:
+            # Hocuspocus 4 providers count as synced once their step 2 is acknowledged, so what they lack comes first.
+            due, self._due = self._due, []
+            for peer, frame in due:
+                peer.outlet.write(frame)
 
     def drain(self) -> None:
         """Catch up the lagging peers whose transports have room again."""
@@ -276,7 +283,7 @@ class Room:
 
     def _acknowledge_duplicate(self, peer: Peer, frame: bytes) -> None:
         if self.journal.idle:
-            peer.outlet.write(frame)
+            self._due.append((peer, frame))
         else:
             self.journal.owe(self.journal.applied, peer, frame)
 
@@ -523,6 +530,8 @@ class Room:
                     entries = entries[len(drafts) :]
                 if not entries:
                     break
+                if entries[0].seq != self.journal.head + 1:
+                    raise StoreUnavailable("entries that this copy lacks were compacted; connect again")
                 self._follow(document, [entry.update for entry in entries])
         except RoomError as error:
             self.fail(error)

@@ -6,7 +6,8 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Awaitable
+from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -20,15 +21,13 @@ DOCUMENTS = ["one", "two", "three"]
 PATIENCE = 30.0
 
 
-async def until_gone(writer: Awaitable[None]) -> None:
+async def until_gone(writer: Coroutine[None, None, None]) -> None:
     """Run a writer until its server goes; how the connection ends is not the writer's concern."""
-    try:
+    with suppress(aiohttp.ClientError, OSError):
         await writer
-    except (aiohttp.ClientError, OSError):
-        pass
 
 
-def writers(server: ServerProcess, name: str, ledger: Ledger) -> list[Awaitable[None]]:
+def writers(server: ServerProcess, name: str, ledger: Ledger) -> list[Coroutine[None, None, None]]:
     url = server.url
     return [
         *[
@@ -57,7 +56,7 @@ async def test_what_was_acknowledged_survives_sigkill_at_random_moments(tmp_path
             before = ledger.total
             async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
                 for writer in writers(server, f"r{turn}", ledger):
-                    group.create_task(_as_task(writer))
+                    group.create_task(writer)
                 await ledger.reach(before + chance.randint(1, 150))
                 await asyncio.sleep(chance.random() * 0.03)
                 os.kill(server.pid, signal.SIGKILL)
@@ -73,15 +72,10 @@ async def test_sigterm_under_load_loses_nothing_and_ends_in_order(tmp_path: Path
     with ServerProcess(tmp_path / "data") as server:
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
             for writer in writers(server, "w", ledger):
-                group.create_task(_as_task(writer))
+                group.create_task(writer)
             await ledger.reach(200)
-            stopped = asyncio.to_thread(server.stop, 10.0)
-            assert await stopped == 0
+            assert await asyncio.to_thread(server.stop, 10.0) == 0
         assert ledger.close_codes == [aiohttp.WSCloseCode.SERVICE_RESTART] * 6
         assert "Traceback" not in server.errors
         await asyncio.to_thread(server.start)
         assert await missing(server, ledger) == {}
-
-
-async def _as_task(writer: Awaitable[None]) -> None:
-    await writer

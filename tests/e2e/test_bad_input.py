@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import jwt
@@ -55,13 +57,13 @@ class Neighbour:
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
-        self._text = pycrdt.Doc().get("text", type=pycrdt.Text)
+        self._doc: pycrdt.Doc[Any] = pycrdt.Doc()
+        self._text = self._doc.get("text", type=pycrdt.Text)
 
     async def works(self) -> None:
-        doc = self._text.doc
-        before = doc.get_state()
+        before = self._doc.get_state()
         self._text += "x"
-        update = doc.get_update(before)
+        update = self._doc.get_update(before)
         await self._socket.send_bytes(YWS.update("", update))
         echo = YWS.update("", update)
         async with asyncio.timeout(PATIENCE):
@@ -191,13 +193,31 @@ async def test_text_messages_are_refused(http: aiohttp.ClientSession, node: Serv
         assert (await end_of(socket))[0] == 4400
 
 
-@pytest.mark.parametrize("name", ["%ff%fe", "a" * 201, "%00", "a%0Ab", "%C3%BC" * 101], ids=lambda name: name[:9])
+@pytest.mark.parametrize("name", ["%ff%fe", "a" * 201, "%00", "a%09b", "%C3%BC" * 101], ids=lambda name: name[:9])
 async def test_names_that_are_not_allowed_are_refused_before_the_socket_opens(
     http: aiohttp.ClientSession, node: ServerProcess, name: str
 ) -> None:
     with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
         await http.ws_connect(URL(f"{node.url}/ws/{name}", encoded=True))
     assert refusal.value.status == 400
+    async with http.get(URL(f"{node.url}/ws/{name}", encoded=True)) as response:
+        assert (await response.json())["code"] == "bad-document-name"
+
+
+async def test_names_are_what_their_bytes_say_and_nothing_is_read_into_them(
+    http: aiohttp.ClientSession, node: ServerProcess
+) -> None:
+    names = ["a/b", "ü +%25", "%FF", "日本"]
+    for name in names:
+        async with http.ws_connect(URL(f"{node.url}/ws/{quote(name)}", encoded=True)) as socket:
+            update = YWS.update("", update_of(name))
+            await socket.send_bytes(update)
+            while await socket.receive_bytes() != update:
+                pass
+    for name in names:
+        doc: pycrdt.Doc[Any] = pycrdt.Doc()
+        doc.apply_update((await push(http, node, [], pull={name: b"\x00"}))["deltas"][name]["update"])
+        assert str(doc.get("text", type=pycrdt.Text)) == name
 
 
 async def test_a_foreign_origin_is_refused(http: aiohttp.ClientSession, node: ServerProcess) -> None:
@@ -209,10 +229,14 @@ async def test_a_foreign_origin_is_refused(http: aiohttp.ClientSession, node: Se
             pass
 
 
-async def test_a_socket_that_says_nothing_is_closed_with_4408(http: aiohttp.ClientSession, node: ServerProcess) -> None:
+@pytest.mark.parametrize(("path", "code"), [("/ws/a", 1013), ("/collab", 4408)])
+async def test_sockets_that_say_nothing_are_closed(
+    http: aiohttp.ClientSession, node: ServerProcess, path: str, code: int
+) -> None:
+    """y-websocket providers would not come back after 4408."""
     async with neighbour(http, node):
-        sockets = [await http.ws_connect(node.url + path) for path in ("/ws/a", "/collab") for _ in range(50)]
-        assert {code for code, _ in await asyncio.gather(*map(end_of, sockets))} == {4408}
+        sockets = [await http.ws_connect(node.url + path) for _ in range(100)]
+        assert {code for code, _ in await asyncio.gather(*map(end_of, sockets))} == {code}
 
 
 # Tokens
@@ -311,7 +335,7 @@ async def push(
 ) -> Any:
     body = msgpack.packb({"device": "test", "entries": entries, "pull": pull or {}})
     headers = {"Content-Type": "application/msgpack"} | (headers or {})
-    async with http.post(f"{server.url}/api/v1/sync", data=body, headers=headers) as response:
+    async with http.post(f"{server.url}/api/v1/sync", data=io.BytesIO(body), headers=headers) as response:
         assert response.status == 200, await response.text()
         return msgpack.unpackb(await response.read())
 
@@ -367,7 +391,7 @@ BAD_BODIES: dict[str, tuple[str, bytes, int, str]] = {
 async def test_a_bad_push_is_a_problem_with_a_code(
     http: aiohttp.ClientSession, node: ServerProcess, kind: str, body: bytes, status: int, code: str
 ) -> None:
-    async with http.post(f"{node.url}/api/v1/sync", data=body, headers={"Content-Type": kind}) as response:
+    async with http.post(f"{node.url}/api/v1/sync", data=io.BytesIO(body), headers={"Content-Type": kind}) as response:
         assert response.content_type == "application/problem+json"
         problem = await response.json()
         assert (response.status, problem["status"], problem["code"]) == (status, status, code)

@@ -50,8 +50,7 @@ class ServerProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.kill()
-        self._errors.close()
+        self.close()
 
     @property
     def url(self) -> str:
@@ -100,6 +99,11 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
 
+    def close(self) -> None:
+        """Kill, and forget what was written to standard error. Idempotent; `start` may not follow."""
+        self.kill()
+        self._errors.close()
+
     def stop(self, deadline: float = 20.0) -> int:
         """SIGTERM, and the exit status. Kills and raises `subprocess.TimeoutExpired` after `deadline` seconds."""
         process = self._running()
@@ -109,8 +113,6 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
-
-    terminate = stop
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:

@@ -109,8 +109,12 @@ class Client:
         await self.outlet.until(lambda outlet: outlet.of(SyncStep2) or outlet.errors)
         return self
 
-    async def acknowledged(self, update: bytes) -> None:
-        await self.outlet.until(lambda outlet: update in outlet.updates)
+    async def acknowledged(self, *updates: bytes) -> None:
+        await self.outlet.until(lambda outlet: set(updates) <= set(outlet.updates))
+
+    async def holds(self, text: str) -> None:
+        """Return when the text is what a replica holds that was sent the same."""
+        await self.outlet.until(lambda _: self.text == text)
 
     @property
     def text(self) -> str:

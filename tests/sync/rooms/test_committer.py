@@ -55,7 +55,8 @@ async def test_while_the_store_is_away_nothing_is_acknowledged_and_then_everythi
         assert [writer.outlet.updates for writer in writers] == [[], []]
         here.store.away = False
         for writer, mine in zip(writers, updates, strict=True):
-            await writer.outlet.until(lambda outlet, due=mine: outlet.updates == due)
+            await writer.acknowledged(*mine)
+            assert writer.outlet.updates == mine
         assert here.rooms.committer.healthy
         assert await here.stored_text("d") == await here.stored_text("e") == "0,1,2,"
 

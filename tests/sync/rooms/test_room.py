@@ -220,7 +220,7 @@ async def test_two_nodes_that_append_at_once_keep_everything(tmp_path: Path) -> 
         text = text_of(entry.update for entry in log)
         assert sorted(text.split(";")) == sorted([""] + [f"{side}{turn}" for side in "xy" for turn in range(30)])
         for client in clients:
-            await client.outlet.until(lambda _, its=client: its.text == text)
+            await client.holds(text)
         assert clients[0].outlet.errors == clients[1].outlet.errors == []
 
 
