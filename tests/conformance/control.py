@@ -42,7 +42,8 @@ class Fleet:
             case "POST", ["servers", name, "stop"]:
                 return self._servers[name].stop()
             case "DELETE", ["servers", name]:
-                return self._servers.pop(name).__exit__(None, None, None)
+                self._servers.pop(name).__exit__(None, None, None)
+                return None
         raise KeyError(path)
 
     def close(self) -> None:

@@ -117,16 +117,18 @@ class YPyReplica(Replica):
 
     def edit(self, who: str) -> None:
         before = y_py.encode_state_vector(self.doc)
-        with self.doc.begin_transaction() as transaction:
-            self.text.insert(transaction, 0, f"bold {who} gone 漢字🦉; ")
-            self.text.format(transaction, 0, 4, {"bold": True})
-            self.text.delete_range(transaction, 5 + len(who), 5)
-            self.map.set(transaction, who, {"tags": ["a", {"deep": [1, 2.5]}]})
-            self.map.set(transaction, "contested", who)
-            self.array.extend(transaction, [who, "gone", True])
-        with self.doc.begin_transaction() as transaction:
-            self.array.delete(transaction, json.loads(self.array.to_json()).index("gone"))
+        self.doc.transact(lambda transaction: self._edit(transaction, who))
+        gone = self.content["array"].index("gone")
+        self.doc.transact(lambda transaction: self.array.delete(transaction, gone))
         self._send(UPDATE, y_py.encode_state_as_update(self.doc, before))
+
+    def _edit(self, transaction: y_py.YTransaction, who: str) -> None:
+        self.text.insert(transaction, 0, f"bold {who} gone 漢字🦉; ")
+        self.text.format(transaction, 0, 4, {"bold": True})
+        self.text.delete_range(transaction, 5 + len(who), 5)
+        self.map.set(transaction, who, {"tags": ["a", {"deep": [1, 2.5]}]})
+        self.map.set(transaction, "contested", who)
+        self.array.extend(transaction, [who, "gone", True])
 
     @contextlib.asynccontextmanager
     async def connected(self, url: str) -> AsyncIterator[None]:
