@@ -17,7 +17,7 @@ from uuid import uuid4
 import aiohttp
 import httpx
 import y_py
-from httpx_ws import aconnect_ws
+from httpx_ws import AsyncWebSocketSession, aconnect_ws
 from pycrdt import Array, Decoder, Doc, Map, Provider, Text, write_message
 from pycrdt.websocket.websocket import HttpxWebsocket
 
@@ -88,7 +88,7 @@ class PycrdtReplica(Replica):
     async def connected(self, url: str) -> AsyncIterator[None]:
         async with (
             httpx.AsyncClient() as client,
-            aconnect_ws(url, client) as socket,
+            aconnect_ws(url, client, session_class=AsyncWebSocketSession) as socket,  # type: ignore[var-annotated]
             Provider(self.doc, HttpxWebsocket(socket, url)) as provider,
         ):
             async with asyncio.timeout(DEADLINE):

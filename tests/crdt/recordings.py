@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from pycrdt import Array, Doc, Map, Text, XmlElement, XmlFragment, XmlText
 
@@ -15,7 +16,7 @@ class Author:
     """One client: a document and the updates that it has made, oldest first."""
 
     def __init__(self, client_id: int) -> None:
-        self.doc: Doc = Doc(client_id=client_id)
+        self.doc: Doc[Any] = Doc(client_id=client_id)
         self.updates: list[bytes] = []
         self._quiet = False
         self.text = self.doc.get("text", type=Text)
@@ -131,7 +132,7 @@ def bulk(seed: int) -> list[bytes]:
     """What reconnecting clients send: whole documents and diffs, of several clients in one update."""
     rng = random.Random(seed)
     log = record(seed)
-    doc: Doc = Doc()
+    doc: Doc[Any] = Doc()
     updates = []
     known = b"\x00"
     for index, update in enumerate(log):

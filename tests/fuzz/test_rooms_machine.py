@@ -30,6 +30,9 @@ DOCUMENT = "d"
 PATIENCE = 10.0
 LIMITS = RoomLimits(poll_interval=0.005, idle_after=0.0, backlog_bytes=64, snapshot_entries=4, keep_entries=2)
 
+ORDERS = ["straight", "reversed", "doubled", "first lost"]
+"""What a wire does with the updates of one sending."""
+
 T = TypeVar("T")
 
 
@@ -52,6 +55,7 @@ class Machine(RuleBasedStateMachine):
         self.witness = self.other_loop.run_until_complete(open_sqlite(self.folder / "store.sqlite"))
         self.acknowledged: set[str] = set()
         self.clients = [Person(f"c{index}", self.acknowledged) for index in range(CLIENTS)]
+        self.run(self.everybody_joins())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(asyncio.wait_for(work, PATIENCE))
@@ -64,17 +68,26 @@ class Machine(RuleBasedStateMachine):
         for _ in range(count):
             await asyncio.sleep(0)
 
+    async def everybody_joins(self) -> None:
+        for index, person in enumerate(self.clients):
+            person.connect(self.rooms[index % NODES])
+            await person.outlet.until(lambda outlet: outlet.of(SyncStep2))
+
     client = st.integers(0, CLIENTS - 1)
     node = st.integers(0, NODES - 1)
 
-    @rule(client=client, count=st.integers(1, 3))
-    def edit(self, client: int, count: int) -> None:
+    @rule(client=client, count=st.integers(0, 3), order=st.sampled_from(ORDERS), turns=st.integers(0, 10))
+    def write(self, client: int, count: int, order: str, turns: int) -> None:
+        """Edit, and send what was not sent before; the loop goes on so far that the room may have told the others."""
         for _ in range(count):
             self.clients[client].edit()
-
-    @rule(client=client, order=st.sampled_from(["straight", "reversed", "doubled", "first lost"]))
-    def send(self, client: int, order: str) -> None:
         self.clients[client].send(order)
+        self.run(self.turns(turns))
+
+    @rule(client=client, count=st.integers(1, 3))
+    def edit_offline(self, client: int, count: int) -> None:
+        for _ in range(count):
+            self.clients[client].edit()
 
     @rule(client=client, node=node)
     def connect(self, client: int, node: int) -> None:

@@ -6,6 +6,7 @@ No network here. The engines (`push`, `live`) read the outbox and report back wh
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +24,8 @@ class Replica:
 
     def __init__(self, name: str, outbox: Outbox, stored: Stored, client_id: int | None = None) -> None:
         self.name = name
-        self.ydoc: Doc[Any] = Doc(client_id=client_id)
+        # Yjs' own ids have 32 bits; pycrdt would take up to 53, which y-py and others cut off.
+        self.ydoc: Doc[Any] = Doc(client_id=secrets.randbits(32) if client_id is None else client_id)
         with self.ydoc.transaction():
             for update in stored.updates:
                 self.ydoc.apply_update(update)
