@@ -88,7 +88,7 @@ class PycrdtReplica(Replica):
     async def connected(self, url: str) -> AsyncIterator[None]:
         async with (
             httpx.AsyncClient() as client,
-            aconnect_ws(url, client, session_class=AsyncWebSocketSession) as socket,  # type: ignore[var-annotated]
+            aconnect_ws(url, client, session_class=AsyncWebSocketSession) as socket,
             Provider(self.doc, HttpxWebsocket(socket, url)) as provider,
         ):
             async with asyncio.timeout(DEADLINE):

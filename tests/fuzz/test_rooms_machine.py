@@ -214,7 +214,7 @@ class Machine(RuleBasedStateMachine):
 
     async def stop(self) -> None:
         for rooms, store in zip(self.rooms, self.stores, strict=True):
-            await rooms.close()
+            await abandon(rooms)
             await store.close()
 
 
