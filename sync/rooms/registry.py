@@ -96,6 +96,8 @@ class Rooms:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.committer.close()
+        for room in list(self._rooms.values()):
+            self._forget(room)
 
     def _schedule(self, room: Room) -> None:
         if not room.scheduled:
@@ -158,8 +160,7 @@ class Rooms:
         if self._rooms.get(room.name) is room:
             del self._rooms[room.name]
             self._bus.unsubscribe(room.name, self._news)
-        if room.attendance is not None:
-            room.attendance.close()
+        room.close()
 
     async def _poll_now_and_then(self) -> None:
         while True:

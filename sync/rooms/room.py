@@ -248,6 +248,9 @@ class Room:
 
     def drain(self) -> None:
         """Catch up the lagging peers whose transports have room again."""
+        if self._failed is not None:
+            self.audience.lagging.clear()
+            return
         if self._document is None:
             self._load()
             return
@@ -414,6 +417,14 @@ class Room:
         for peer in list(self.audience):
             peer.outlet.fail(error)
 
+    def close(self) -> None:
+        """Let nothing of the room go on: nobody uses it any more."""
+        for task in (self._loading, self._reading):
+            if task is not None:
+                task.cancel()
+        if self.attendance is not None:
+            self.attendance.close()
+
     @property
     def failed(self) -> bool:
         """Whether the room is of no more use: whoever comes next gets a new one."""
@@ -515,7 +526,7 @@ class Room:
     async def _read_on(self, document: Document) -> None:
         delay = 0.05
         try:
-            while True:
+            while self._failed is None:
                 try:
                     if not self.created:
                         await self._learn_lineage()
