@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pycrdt import Doc, Text
@@ -18,8 +19,8 @@ from tests.crdt.recordings import ALL, record
 SEEDS = range(12)
 
 
-def plain(updates: list[bytes]) -> Doc[object]:
-    doc: Doc[object] = Doc()
+def plain(updates: list[bytes]) -> Doc[Any]:
+    doc: Doc[Any] = Doc()
     for update in updates:
         doc.apply_update(update)
     return doc
@@ -87,7 +88,7 @@ def test_missing_causes_are_recognised_and_leave_no_trace(seed: int) -> None:
 
 
 def test_a_hole_is_a_missing_cause() -> None:
-    doc: Doc[object] = Doc(client_id=5)
+    doc: Doc[Any] = Doc(client_id=5)
     updates: list[bytes] = []
     doc.observe(lambda event: updates.append(event.update))
     for name in ("a", "b"):
@@ -100,7 +101,7 @@ def test_a_hole_is_a_missing_cause() -> None:
 
 
 def test_a_deletion_is_applied_once() -> None:
-    doc: Doc[object] = Doc()
+    doc: Doc[Any] = Doc()
     updates: list[bytes] = []
     doc.observe(lambda event: updates.append(event.update))
     text = doc.get("text", type=Text)
@@ -191,7 +192,7 @@ def test_few_bytes_cannot_ask_for_much(update: bytes) -> None:
 
 def test_two_people_typing_at_once_end_with_the_recorded_text(traces: Path) -> None:
     session = json.loads(gzip.decompress((traces / "automerge-paper.json.gz").read_bytes()))
-    doc: Doc[object] = Doc(client_id=1)
+    doc: Doc[Any] = Doc(client_id=1)
     text = doc.get("text", type=Text)
     updates: list[bytes] = []
     doc.observe(lambda event: updates.append(event.update))
@@ -207,7 +208,7 @@ def test_two_people_typing_at_once_end_with_the_recorded_text(traces: Path) -> N
     document = Document()
     for start in range(0, len(updates), 100):
         assert set(document.apply_all(updates[start : start + 100])) == {Verdict.APPLIED}
-    copy: Doc[object] = Doc()
+    copy: Doc[Any] = Doc()
     copy.apply_update(document.encode())
     assert written
     assert str(copy.get("text", type=Text)) == str(text)
