@@ -70,11 +70,14 @@ async def serve(config: Config) -> int:
     print(f"ebbtide listening on {_address(runner, config)}", flush=True)
     committer = app[ROOMS].committer.task
     waiter = loop.create_task(stop.wait())
-    await asyncio.wait({waiter, committer}, return_when=asyncio.FIRST_COMPLETED)
-    if committer.done():
-        log.critical("commits have stopped, ending the process", exc_info=committer.exception())
-        return 1
+    watch = loop.create_task(app[SOCKETS].watch())
+    await asyncio.wait({waiter, watch, committer}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (committer, watch):
+        if task.done():
+            log.critical("the server cannot go on, ending the process", exc_info=task.exception())
+            return 1
     await _drain(app, site, config.limits.drain_seconds)
+    watch.cancel()
     await runner.cleanup()
     await close_app(app)
     return 0

@@ -21,6 +21,8 @@ from sync.rooms import errors as rooms
 class CloseCode(IntEnum):
     """Why the server closes a WebSocket."""
 
+    NORMAL = 1000
+    FRAMING = 1002
     TOO_BIG = 1009
     INTERNAL = 1011
     RESTART = 1012
@@ -56,6 +58,8 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     crdt.MissingCauses: Answer(409, CloseCode.CONFLICT, "The update builds on others that are missing"),
     protocol.ProtocolError: _MALFORMED,
     protocol.MalformedMessage: _MALFORMED,
+    protocol.MalformedFrame: Answer(400, CloseCode.FRAMING, "The WebSocket frame is malformed"),
+    protocol.MessageTooLong: _TOO_BIG,
     protocol.TruncatedMessage: _MALFORMED,
     protocol.OverlongInteger: _MALFORMED,
     protocol.IntegerOutOfRange: _MALFORMED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable
 
 from aiohttp import web
 
@@ -13,8 +14,7 @@ from server.web.access import bearer, check_origin
 from server.web.context import CONFIG, ROOMS, VERIFIER
 from server.web.delivery import deliver
 from server.web.membership import Membership
-from server.web.outlet import SocketOutlet
-from server.web.websocket import open_socket, pump
+from server.web.websocket import WebSocket, accept
 from sync.protocol.frame import binary
 from sync.protocol.hocuspocus import Hocuspocus
 from sync.protocol.messages import AuthToken, CloseDocument, Message, Ping, Pong
@@ -27,30 +27,33 @@ from sync.rooms.registry import Rooms
 DIALECT = Hocuspocus()
 
 
-async def collab_socket(request: web.Request) -> web.WebSocketResponse:
+async def collab_socket(request: web.Request) -> web.Response:
     """Serve one Hocuspocus provider socket."""
     check_origin(request)
-    socket, outlet = await open_socket(request)
     app = request.app
-    connection = _Connection(outlet, app[ROOMS], app[VERIFIER], app[CONFIG].limits, bearer(request))
-    try:
-        await pump(request, socket, outlet, connection.receive, CloseCode.HANDSHAKE_TIMEOUT)
-    finally:
-        connection.end()
-    return socket
+    socket, response = accept(request)
+    connection = _Connection(socket, app[ROOMS], app[VERIFIER], app[CONFIG].limits, bearer(request))
+    socket.serve(connection.receive, CloseCode.HANDSHAKE_TIMEOUT, connection.end)
+    return response
 
 
 class _DocumentOutlet:
     """Where one document of the socket writes. What fails only this document leaves the socket's others alone."""
 
-    __slots__ = ("_address", "_connection", "_outlet", "backlog", "write")
+    __slots__ = ("_address", "_connection", "_outlet")
 
     def __init__(self, connection: _Connection, address: str) -> None:
         self._connection = connection
         self._address = address
         self._outlet = connection.outlet
-        self.write = self._outlet.write
-        self.backlog = self._outlet.backlog
+
+    def write(self, data: bytes) -> None:
+        """See `Outlet.write`."""
+        self._outlet.write(data)
+
+    def backlog(self) -> int:
+        """See `Outlet.backlog`."""
+        return self._outlet.backlog()
 
     def fail(self, error: Exception) -> None:
         """See `Outlet.fail`."""
@@ -63,7 +66,7 @@ class _DocumentOutlet:
 class _Connection:
     """The documents of one socket."""
 
-    def __init__(self, outlet: SocketOutlet, rooms: Rooms, verifier: TokenVerifier, limits: Limits, default_token: str) -> None:
+    def __init__(self, outlet: WebSocket, rooms: Rooms, verifier: TokenVerifier, limits: Limits, default_token: str) -> None:
         self.outlet = outlet
         self._rooms = rooms
         self._verifier = verifier
@@ -71,14 +74,19 @@ class _Connection:
         self._session = Session(DIALECT, SessionLimits(documents=limits.max_socket_documents), anonymous=True)
         self._memberships: dict[str, Membership] = {}
 
-    async def receive(self, frame: bytes) -> None:
-        """Handle one WebSocket message. Raises `ProtocolError`, `CrdtError` or `RoomError` to end the socket."""
-        ready = deque(self._session.receive(frame))
+    def receive(self, frame: bytes) -> Awaitable[None] | None:
+        """Handle one WebSocket message; a token is checked in what is to be awaited before the next.
+
+        Raises `ProtocolError`, `CrdtError` or `RoomError` to end the socket.
+        """
+        return self._handle(deque(self._session.receive(frame)))
+
+    def _handle(self, ready: deque[Message]) -> Awaitable[None] | None:
         while ready:
             message = ready.popleft()
             if isinstance(message, AuthToken):
-                ready.extend(await self._authenticate(message.address, message.token))
-            elif isinstance(message, Ping):
+                return self._let_in(message, ready)
+            if isinstance(message, Ping):
                 self.outlet.write(binary(DIALECT.pong()))
             elif isinstance(message, CloseDocument):
                 self._leave(message.address)
@@ -86,6 +94,13 @@ class _Connection:
                 membership = self._memberships.get(message.address)
                 if membership is not None:
                     deliver(membership.room, membership.peer, message)
+        return None
+
+    async def _let_in(self, token: AuthToken, ready: deque[Message]) -> None:
+        ready.extend(await self._authenticate(token.address, token.token))
+        rest = self._handle(ready)
+        if rest is not None:
+            await rest
 
     async def _authenticate(self, address: str, token: str) -> list[Message]:
         document = document_of(address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
@@ -12,13 +13,14 @@ from server.web.access import bearer, check_origin
 from server.web.context import ROOMS, VERIFIER
 from server.web.delivery import deliver
 from server.web.membership import Membership
-from server.web.websocket import open_socket, pump
+from server.web.websocket import WebSocket, accept
 from sync.protocol.errors import BadDocumentName
 from sync.protocol.frame import binary
 from sync.protocol.names import check_document_name
 from sync.protocol.yws import YWebSocket
 from sync.rooms.errors import Forbidden, RoomError
 from sync.rooms.peer import Peer
+from sync.rooms.room import Room
 
 DIALECT = YWebSocket()
 
@@ -29,7 +31,7 @@ SILENCE = CloseCode.TRY_LATER
 """Not 4408: y-websocket from 3.1 on never comes back after a code from 4400 to 4499."""
 
 
-async def document_socket(request: web.Request) -> web.WebSocketResponse:
+async def document_socket(request: web.Request) -> web.Response:
     """Serve one y-websocket provider.
 
     Who is refused is told so in the protocol (`permission denied`) and with a close code, since browsers do not show a page
@@ -38,29 +40,27 @@ async def document_socket(request: web.Request) -> web.WebSocketResponse:
     check_origin(request)
     document = _document(request)
     verdict = await _admitted(request, document)
-    socket, outlet = await open_socket(request)
+    socket, response = accept(request)
     try:
         if not isinstance(verdict, Claims):
             raise verdict
-        peer = Peer(outlet, DIALECT, document, author=verdict.subject, can_write=verdict.can_write(document))
-        expired = TokenExpired("the token has expired; connect again with a new one")
+        peer = Peer(socket, DIALECT, document, author=verdict.subject, can_write=verdict.can_write(document))
         room = request.app[ROOMS].open(document)
-        membership = Membership(room, peer, verdict, expire=lambda: outlet.fail(expired))
+        membership = Membership(room, peer, verdict, expire=partial(_expire, socket))
     except (TokenError, RoomError) as error:
-        outlet.write(binary(DIALECT.denied(document, error.reason)))
-        outlet.fail(error)
-        await pump(request, socket, outlet, _ignore, SILENCE)
-        return socket
-    decode = DIALECT.decode
+        socket.write(binary(DIALECT.denied(document, error.reason)))
+        socket.fail(error)
+    else:
+        socket.serve(partial(_receive, room, peer), SILENCE, membership.end)
+    return response
 
-    def receive(frame: bytes) -> None:
-        deliver(room, peer, decode(frame, document))
 
-    try:
-        await pump(request, socket, outlet, receive, SILENCE)
-    finally:
-        membership.end()
-    return socket
+def _receive(room: Room, peer: Peer, frame: bytes) -> None:
+    deliver(room, peer, DIALECT.decode(frame, peer.address))
+
+
+def _expire(socket: WebSocket) -> None:
+    socket.fail(TokenExpired("the token has expired; connect again with a new one"))
 
 
 def _document(request: web.Request) -> str:
@@ -81,7 +81,3 @@ async def _admitted(request: web.Request, document: str) -> Claims | TokenError 
     except TokenError as error:
         return error
     return claims if claims.can_read(document) else Forbidden("this token may not read the document")
-
-
-def _ignore(frame: bytes) -> None:
-    """The peer was refused and may not have heard it yet."""

@@ -1,31 +1,46 @@
-"""All open WebSockets of this process: counted, bounded, and sent away at the end."""
+"""All open WebSockets of this process: counted, bounded, asked whether they live, and sent away at the end."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Iterator
+from typing import Protocol
 
-from server.web.outlet import SocketOutlet
 from sync.rooms.errors import Overloaded, ShuttingDown
+
+PING_SECONDS = 30
+"""Between two pings, and how long a peer may say nothing after one. Hocuspocus providers 2 and 3 count on a ping every 30 s."""
 
 RETRY_SPREAD = 2.0
 """Seconds over which clients are told to come back, so that they do not arrive all at once."""
 
 
+class OpenSocket(Protocol):
+    """What is asked of a WebSocket here."""
+
+    heard: bool
+
+    def ping(self) -> None: ...
+    def fail(self, error: Exception) -> None: ...
+    def abort(self) -> None: ...
+
+
 class Sockets:
-    """The open WebSockets."""
+    """The open WebSockets, in as many groups as there are seconds between two pings, so that one timer serves all."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._open: dict[SocketOutlet, None] = {}
+        self._open: dict[OpenSocket, int] = {}
+        self._groups: list[dict[OpenSocket, None]] = [{} for _ in range(PING_SECONDS)]
+        self._group = 0
         self.draining = False
         """Whether the server stops: nobody new is let in."""
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def __iter__(self) -> Iterator[SocketOutlet]:
+    def __iter__(self) -> Iterator[OpenSocket]:
         return iter(list(self._open))
 
     def admit(self) -> None:
@@ -35,22 +50,37 @@ class Sockets:
         if len(self._open) >= self._limit:
             raise Overloaded("this node has as many connections as it may have; try again in a moment")
 
-    def add(self, outlet: SocketOutlet) -> None:
-        self._open[outlet] = None
+    def add(self, socket: OpenSocket) -> None:
+        self._open[socket] = self._group
+        self._groups[self._group][socket] = None
 
-    def discard(self, outlet: SocketOutlet) -> None:
-        self._open.pop(outlet, None)
+    def discard(self, socket: OpenSocket) -> None:
+        group = self._open.pop(socket, None)
+        if group is not None:
+            del self._groups[group][socket]
+
+    async def watch(self) -> None:
+        """Ping every socket now and then, and drop those that are gone. Endless."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._group = (self._group + 1) % PING_SECONDS
+            for socket in list(self._groups[self._group]):
+                if socket.heard:
+                    socket.heard = False
+                    socket.ping()
+                else:
+                    socket.abort()
 
     async def drain(self, seconds: float) -> None:
         """Close all with 1012, each after a moment of its own within `seconds`, and name a further moment to come back."""
         self.draining = True
         loop = asyncio.get_running_loop()
-        for outlet in self:
+        for socket in self:
             retry = random.uniform(0, RETRY_SPREAD)  # noqa: S311 - spreads load, guards nothing
             error = ShuttingDown(f"restarting; connect again in {retry:.1f} s")
-            loop.call_later(random.uniform(0, seconds), outlet.fail, error)  # noqa: S311
+            loop.call_later(random.uniform(0, seconds), socket.fail, error)  # noqa: S311
         deadline = loop.time() + seconds + 1.0
         while self._open and loop.time() < deadline:
             await asyncio.sleep(0.02)
-        for outlet in self:
-            outlet.abort()
+        for socket in self:
+            socket.abort()

@@ -1,23 +1,32 @@
-"""Pumps messages from a WebSocket to whoever handles them, as fast as they are taken and no faster."""
+"""A WebSocket on its transport: pumps messages to whoever handles them, as fast as they are taken and no faster."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import cast
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from crdt.errors import CrdtError
 from server.config import Limits
-from server.errors import CloseCode
+from server.errors import CloseCode, answer
+from server.metrics import Counters
 from server.tokens import TokenError
 from server.web.context import CONFIG, COUNTERS, ROOMS, SOCKETS
-from server.web.outlet import SocketOutlet
-from sync.protocol.errors import MalformedMessage, ProtocolError
+from server.web.handshake import accept_key, take_over
+from server.web.sockets import Sockets
+from sync.protocol.errors import ProtocolError
+from sync.protocol.frame import Opcode, close, control
+from sync.protocol.frame_reader import Control, FrameReader
 from sync.rooms.errors import RoomError
+from sync.rooms.registry import Rooms
 
-PING_SECONDS = 30.0
-"""Between WebSocket pings. Hocuspocus providers 2 and 3 count on one every 30 s; who does not answer is gone."""
+log = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 5.0
+"""How long a peer may take to answer a close frame, all that it has not read before it included."""
 
 FRAME_OVERHEAD = 1024
 """What a message may have beyond the update in it: type, lengths and the address."""
@@ -31,75 +40,263 @@ UNREAD_SECONDS = 30.0
 REFUSALS = (ProtocolError, CrdtError, RoomError, TokenError)
 """What a client can be told; anything else is an error of ours."""
 
+
 Receive = Callable[[bytes], Awaitable[None] | None]
 """Handles one binary message, at once or in an awaitable. Raises `REFUSALS` to end the connection with the reason."""
 
 
-async def open_socket(request: web.Request) -> tuple[web.WebSocketResponse, SocketOutlet]:
-    """Accept the WebSocket. The caller checks the origin before, and hands both to `pump`.
+class WebSocket(asyncio.Protocol):
+    """One connection: an `Outlet` for rooms on one side, RFC 6455 on the other.
 
-    Raises `ShuttingDown` or `Overloaded` before anything is accepted.
+    `write` and `backlog` are the transport's own methods while the connection is open.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_counters",
+        "_ended",
+        "_limits",
+        "_loop",
+        "_reader",
+        "_receive",
+        "_rooms",
+        "_silence",
+        "_sockets",
+        "_timer",
+        "_transport",
+        "_unread",
+        "_work",
+        "backlog",
+        "heard",
+        "write",
+    )
+
+    def __init__(self, app: web.Application) -> None:
+        self._limits: Limits = app[CONFIG].limits
+        self._rooms: Rooms = app[ROOMS]
+        self._sockets: Sockets = app[SOCKETS]
+        self._counters: Counters = app[COUNTERS]
+        self._loop = asyncio.get_running_loop()
+        self._reader = FrameReader(self._limits.max_update_bytes + FRAME_OVERHEAD)
+        self._receive: Receive = _ignore
+        self._ended: Callable[[], None] | None = None
+        self._silence = CloseCode.TRY_LATER
+        self._transport: asyncio.Transport
+        # Ends a peer that says nothing at first, and one that does not answer a close frame.
+        self._timer: asyncio.TimerHandle | None = None
+        # What is done about a message that takes a while, and what was read meanwhile.
+        self._work: asyncio.Task[None] | None = None
+        self._unread: list[bytes] = []
+        self._closing = False
+        self.heard = True
+        """Whether anything came since somebody last set this to False."""
+        self.write: Callable[[bytes], None] = _discard
+        """See `Outlet.write`."""
+        self.backlog: Callable[[], int] = _nothing
+        """See `Outlet.backlog`."""
+
+    def serve(self, receive: Receive, silence: CloseCode, ended: Callable[[], None] | None = None) -> None:
+        """Give every binary message to `receive`, and call `ended` once when the connection is over.
+
+        `silence` closes a socket on which nothing is said. To be called before anything can have come.
+        """
+        self._receive = receive
+        self._silence = silence
+        self._ended = ended
+
+    # The transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are asyncio's in all but their class.
+        self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
+        self.backlog = self._transport.get_write_buffer_size
+        self._timer = self._loop.call_later(self._limits.handshake_seconds, self._says_nothing)
+        self._sockets.add(self)
+        self._counters.sockets_opened += 1
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        if self._work is not None:
+            self._unread.append(data)
+            return
+        try:
+            message = self._reader.whole(data)
+            if message is None:
+                self._handle_all(self._reader.read(data))
+            else:
+                work = self._handle(message)
+                if work is not None:
+                    self._wait(work, iter(()))
+        except REFUSALS as error:
+            self._refuse(error)
+        except Exception as error:
+            self._fault(error)
+
+    def eof_received(self) -> None:
+        """The transport closes itself: nobody half-closes a WebSocket."""
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._shut()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._work is not None:
+            self._work.cancel()
+        self._sockets.discard(self)
+        self._receive = _ignore
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
+
+    def pause_writing(self) -> None:
+        """Rooms look at the backlog themselves."""
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
+
+    # Messages
+
+    def _handle_all(self, messages: Iterator[bytes | Control]) -> None:
+        for message in messages:
+            work = self._handle(message)
+            if work is not None:
+                self._wait(work, messages)
+                return
+
+    def _handle(self, message: bytes | Control) -> Awaitable[None] | None:
+        """Hand the message on; what has to be awaited before the next one is looked at."""
+        if isinstance(message, Control):
+            self._control(message)
+            return None
+        if self._closing:
+            return None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        counters = self._counters
+        counters.frames_received += 1
+        counters.bytes_received += len(message)
+        work = self._receive(message)
+        if work is None and (self._rooms.full or self.backlog() > self._limits.max_backlog_bytes * UNREAD_FACTOR):
+            return self._relieved()
+        return work
+
+    def _control(self, frame: Control) -> None:
+        if frame.opcode == Opcode.PING:
+            self.write(control(Opcode.PONG, frame.payload))
+        elif frame.opcode == Opcode.CLOSE:
+            if not self._closing:
+                self.write(control(Opcode.CLOSE, frame.payload[:2]))
+            self._shut()
+            self._transport.close()
+
+    def _wait(self, work: Awaitable[None], messages: Iterator[bytes | Control]) -> None:
+        self._transport.pause_reading()
+        self._work = self._loop.create_task(self._go_on(work, messages))
+
+    async def _go_on(self, work: Awaitable[None], messages: Iterator[bytes | Control]) -> None:
+        try:
+            await work
+            while True:
+                for message in messages:
+                    more = self._handle(message)
+                    if more is not None:
+                        await more
+                if not self._unread:
+                    break
+                messages = self._reader.read(b"".join(self._unread))
+                self._unread.clear()
+        except REFUSALS as error:
+            self._refuse(error)
+        except Exception as error:
+            self._fault(error)
+        self._work = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    async def _relieved(self) -> None:
+        """Return when the node can take more edits, and when the peer has read enough of what it was sent."""
+        await self._rooms.admit()
+        enough = self._limits.max_backlog_bytes
+        if self.backlog() <= enough * UNREAD_FACTOR:
+            return
+        deadline = self._loop.time() + UNREAD_SECONDS
+        while self.backlog() > enough:
+            if self._loop.time() > deadline:
+                self.abort()
+                return
+            await asyncio.sleep(0.05)
+
+    # Ends
+
+    def fail(self, error: Exception) -> None:
+        """See `Outlet.fail`: the connection ends with the error's close code and reason."""
+        self.close(answer(error).close_code, getattr(error, "reason", "the server made an error"))
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin to close with this code. Idempotent: the first code stands."""
+        if self._closing:
+            return
+        self.write(close(code, reason))
+        self._shut()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(CLOSE_SECONDS, self.abort)
+
+    def abort(self) -> None:
+        """Drop the connection and what it has not taken."""
+        self._shut()
+        self._transport.abort()
+
+    def ping(self) -> None:
+        """Ask whether the peer is there; what it says sets `heard`."""
+        self.write(control(Opcode.PING))
+
+    def _shut(self) -> None:
+        """Nothing is written after a close frame."""
+        self._closing = True
+        self.write = _discard
+        self.backlog = _nothing
+
+    def _says_nothing(self) -> None:
+        self.close(self._silence, "nothing was said on this socket; send the handshake at once")
+
+    def _refuse(self, error: Exception) -> None:
+        if not self._closing:
+            self._counters.sockets_closed_for_errors += 1
+        self.fail(error)
+        if answer(error).close_code == CloseCode.FRAMING:
+            # Where the next frame begins is not known, so neither is where the peer's close frame would.
+            self._transport.close()
+
+    def _fault(self, error: Exception) -> None:
+        log.error("message not handled", exc_info=error)
+        self._refuse(error)
+
+
+def accept(request: web.Request) -> tuple[WebSocket, web.Response]:
+    """Accept the WebSocket. The caller checks the origin before, says at once whom it serves, and returns the response.
+
+    Raises `ShuttingDown` or `Overloaded` when no further one is taken, and `HTTPBadRequest` when the request is no handshake.
     """
     sockets, counters = request.app[SOCKETS], request.app[COUNTERS]
+    key = accept_key(request)
     try:
         sockets.admit()
     except RoomError:
         counters.sockets_refused += 1
         raise
-    limits = request.app[CONFIG].limits
-    socket = web.WebSocketResponse(
-        heartbeat=PING_SECONDS,
-        max_msg_size=limits.max_update_bytes + FRAME_OVERHEAD,
-        compress=False,
-        timeout=5.0,
-        decode_text=False,
-    )
-    await socket.prepare(request)
-    transport = request.transport
-    if transport is None:
-        raise ConnectionResetError("the client went during the handshake")
-    outlet = SocketOutlet(socket, transport)
-    sockets.add(outlet)
-    counters.sockets_opened += 1
-    return socket, outlet
+    socket = WebSocket(request.app)
+    return socket, take_over(request, key, socket)
 
 
-async def pump(
-    request: web.Request, socket: web.WebSocketResponse, outlet: SocketOutlet, receive: Receive, silence: CloseCode
-) -> None:
-    """Give every binary message to `receive` until the socket ends. `silence` closes a socket on which nothing is said."""
-    app = request.app
-    limits, rooms, sockets, counters = app[CONFIG].limits, app[ROOMS], app[SOCKETS], app[COUNTERS]
-    unread = limits.max_backlog_bytes * UNREAD_FACTOR
-    try:
-        message = await socket.receive(timeout=limits.handshake_seconds)
-        while message.type is WSMsgType.BINARY:
-            counters.frames_received += 1
-            counters.bytes_received += len(message.data)
-            pending = receive(message.data)
-            if pending is not None:
-                await pending
-            if rooms.full:
-                await rooms.admit()
-            if outlet.backlog() > unread:
-                await _read_by_peer(outlet, limits)
-            message = await socket.receive()
-        if message.type is WSMsgType.TEXT:
-            raise MalformedMessage("messages are binary here")
-    except TimeoutError:
-        outlet.close(silence, "nothing was said on this socket; send the handshake at once")
-    except REFUSALS as error:
-        counters.sockets_closed_for_errors += 1
-        outlet.fail(error)
-    finally:
-        await outlet.ended()
-        sockets.discard(outlet)
+def _ignore(message: bytes) -> None:
+    """Nobody is served."""
 
 
-async def _read_by_peer(outlet: SocketOutlet, limits: Limits) -> None:
-    deadline = asyncio.get_running_loop().time() + UNREAD_SECONDS
-    while outlet.backlog() > limits.max_backlog_bytes:
-        if asyncio.get_running_loop().time() > deadline:
-            outlet.abort()
-            return
-        await asyncio.sleep(0.05)
+def _discard(data: bytes) -> None:
+    """The connection has ended, or will once its close frame is answered."""
+
+
+def _nothing() -> int:
+    return 0

@@ -23,6 +23,22 @@ class MalformedMessage(ProtocolError):
     code = "malformed-message"
 
 
+class MalformedFrame(ProtocolError):
+    """The bytes are not WebSocket frames as RFC 6455 has them, without extensions."""
+
+    code = "malformed-frame"
+
+
+class MessageTooLong(ProtocolError):
+    """A WebSocket message is longer than `limit` bytes."""
+
+    code = "message-too-long"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a message has more than {limit} bytes")
+        self.limit = limit
+
+
 class TruncatedMessage(MalformedMessage):
     """The message ends before what it announces."""
 
