@@ -8,6 +8,7 @@ from enum import Enum
 from crdt.errors import CrdtError, MalformedUpdate, MissingCauses
 from crdt.info import UpdateInfo
 from crdt.pairs import PairWalk, Position, may_have_pairs, spell_out
+from crdt.plain import insert_text
 from crdt.replica import Replica
 from crdt.updates import decode_state_vector, inspect
 
@@ -105,6 +106,10 @@ class Document:
         run: list[bytes] = []
         entangled = False
         for update in updates[start:]:
+            if not self._pairs and insert_text(update, self._clocks):
+                run.append(update)
+                verdicts.append(Verdict.APPLIED)
+                continue
             try:
                 info = inspect(update)
                 self._require(info)

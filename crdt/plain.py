@@ -74,3 +74,32 @@ def plain_info(update: bytes) -> UpdateInfo | None:
         author, start, size = match.groups()
         return UpdateInfo({}, {client(author): clock(start) + size[0]}, True)
     return None
+
+
+def insert_text(update: bytes, clocks: dict[int, int]) -> bool:
+    """Whether the update does nothing but insert one short ASCII text, new and with its causes, where `clocks` are known.
+
+    If so, the clocks include it from here on; else nothing is said about the update. Nearly every edit of a text that
+    reaches a server is such an insertion.
+    """
+    match = _lone_text(update)
+    if match is None:
+        return False
+    author, start, other, other_clock, neighbour, neighbour_clock, size = match.groups()
+    text = update[match.end() : -1]
+    length = len(text)
+    if length != size[0] or update[-1] or not text.isascii():
+        return False
+    try:
+        me = client(author)
+        begin = clock(start)
+        if (
+            clocks.get(me, 0) != begin
+            or clocks.get(client(neighbour), 0) <= clock(neighbour_clock)
+            or (other is not None and clocks.get(client(other), 0) <= clock(other_clock))
+        ):
+            return False
+    except ValueError:
+        return False
+    clocks[me] = begin + length
+    return True

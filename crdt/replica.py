@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pycrdt
@@ -95,7 +95,8 @@ class Replica:
 
     def _extend(self, updates: Sequence[bytes]) -> None:
         self._log += updates
-        self._tail_bytes += sum(map(len, updates))
+        for update in updates:
+            self._tail_bytes += len(update)
         self._trim()
 
     def _trim(self) -> None:
@@ -104,18 +105,22 @@ class Replica:
             self.encode()
 
 
-def _build(log: Iterable[bytes]) -> pycrdt.Doc[Any]:
+def _build(log: Sequence[bytes]) -> pycrdt.Doc[Any]:
     doc: pycrdt.Doc[Any] = pycrdt.Doc()
     _transact(doc, log)
     return doc
 
 
-def _transact(doc: pycrdt.Doc[Any], updates: Iterable[bytes]) -> None:
+def _transact(doc: pycrdt.Doc[Any], updates: Sequence[bytes]) -> None:
     """Apply in one transaction.
 
     Raises `MalformedUpdate` when yrs refuses one of them; the document is then half-way and must be given up.
     """
     try:
+        if len(updates) == 1:
+            # It makes a transaction of its own for less.
+            doc.apply_update(updates[0])
+            return
         with doc.transaction():
             for update in updates:
                 doc.apply_update(update)

@@ -25,6 +25,9 @@ UPDATE: Final = 2
 PERMISSION_DENIED: Final = 0
 
 
+_SHORT_UPDATE: Final = tuple(bytes([SYNC, UPDATE, length]) for length in range(0x80))
+
+
 class YWebSocket:
     """What `y-websocket` providers speak."""
 
@@ -52,7 +55,8 @@ class YWebSocket:
         return b"\x00\x01" + write_var_uint(len(update)) + update
 
     def update(self, address: str, update: bytes) -> bytes:
-        return b"\x00\x02" + write_var_uint(len(update)) + update
+        length = len(update)
+        return _SHORT_UPDATE[length] + update if length < 0x80 else b"\x00\x02" + write_var_uint(length) + update
 
     def awareness(self, address: str, update: bytes) -> bytes:
         return b"\x01" + write_var_uint(len(update)) + update

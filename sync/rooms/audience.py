@@ -77,32 +77,36 @@ class Audience:
                 del self._channels[key]
         self.lagging.pop(peer, None)
 
-    def relay(self, updates: Sequence[tuple[Peer | None, bytes]]) -> list[Peer]:
+    def relay(self, updates: Sequence[tuple[Peer | None, bytes]], due: dict[Peer, bytes]) -> list[Peer]:
         """Send a turn's updates, as their authors wrote them, to every live peer but the author of each.
 
+        `due` has frames that peers are to get anyway: who is written to gets them in the same write, and leaves `due`.
         Returns the peers whose transports hold too much now: the caller lets them `lag`.
         """
-        authors = {peer for peer, _ in updates if peer is not None}
+        authors = {peer for peer, _ in updates}
         full: list[Peer] = []
         limit = self._backlog_limit
         for channel in self._channels.values():
             peers = channel.peers
-            if len(peers) == 1 and len(authors) == 1 and peers.keys() == authors:
+            if channel.catch_ups:
                 channel.catch_ups.clear()
+            if len(peers) == 1 and len(authors) == 1 and peers.keys() == authors:
                 continue
-            channel.catch_ups.clear()
             encode, address = channel.dialect.update, channel.address
             frames = [binary(encode(address, update)) for _, update in updates]
             joined = frames[0] if len(frames) == 1 else b"".join(frames)
             for peer in peers:
                 if peer.behind is not None or peer.silent:
                     continue
+                data = joined
                 if peer in authors:
+                    if len(frames) == 1:
+                        continue
                     data = b"".join([frame for frame, (author, _) in zip(frames, updates, strict=True) if author is not peer])
                     if not data:
                         continue
-                else:
-                    data = joined
+                if peer in due:
+                    data = due.pop(peer) + data
                 outlet = peer.outlet
                 outlet.write(data)
                 if outlet.backlog() > limit:

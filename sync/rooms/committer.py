@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from sync.rooms.errors import RoomError, StoreUnavailable
 from sync.rooms.ports import Append, Appended, Bus, Store
@@ -28,14 +27,10 @@ class Committer:
     is acknowledged, and `healthy` is False.
     """
 
-    def __init__(self, store: Store, bus: Bus, retain: int | None, answered: Callable[[], None]) -> None:
-        """`answered` is called each time the store has answered, before the next append is gathered."""
+    def __init__(self, store: Store, bus: Bus, retain: int | None) -> None:
         self._store = store
         self._bus = bus
         self._retain = retain
-        self._answered = answered
-        self.committing = False
-        """Whether an append is under way."""
         self._waiting: dict[Room, None] = {}
         self._work = asyncio.Event()
         self.task = asyncio.get_running_loop().create_task(self._run())
@@ -69,15 +64,12 @@ class Committer:
             rooms, batch = self._gather()
             if not batch:
                 continue
-            self.committing = True
             try:
                 results = await self._store.append(batch)
             except StoreUnavailable as error:
                 if self.healthy:
                     log.error("store unavailable, edits wait", extra={"reason": error.reason})
                 self.healthy = False
-                self.committing = False
-                self._answered()
                 await asyncio.sleep(retry)
                 retry = min(RETRY_MOST, retry * 2)
                 for room in rooms:
@@ -93,8 +85,6 @@ class Committer:
                     self._appended(room, append)
                 else:
                     room.conflicted(result)
-            self.committing = False
-            self._answered()
 
     def _gather(self) -> tuple[list[Room], list[Append]]:
         rooms: list[Room] = []

@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     from sync.rooms.peer import Peer
 
 
-class Owed(NamedTuple):
-    """A frame that `peer` gets once everything up to `ticket` is durable."""
-
-    ticket: int
-    peer: Peer
-    frame: bytes
-
-
 class Waiting(NamedTuple):
     """A future that is told an entry's number once everything up to `ticket` is durable."""
 
@@ -56,17 +48,19 @@ class Journal:
         self.applied = 0
         self.durable = 0
         self.pending_bytes = 0
-        self._drafts: list[Draft] = []
+        # Update, author and device: a draft is made of what consecutive updates of one author and device merge into.
+        self._drafts: list[tuple[bytes, str, str]] = []
         self._flight: list[Draft] = []
         self._flight_bytes = 0
         self._flight_tickets: list[int] = []
-        self._owed: deque[Owed] = deque()
+        # Frames that peers get once everything up to a ticket is durable.
+        self._owed: deque[tuple[int, Peer, bytes]] = deque()
         self._waiting: deque[Waiting] = deque()
 
-    def add(self, draft: Draft) -> int:
+    def add(self, update: bytes, author: str = "", device: str = "") -> int:
         """Take an applied update; its ticket."""
-        self._drafts.append(draft)
-        self.pending_bytes += len(draft.update)
+        self._drafts.append((update, author, device))
+        self.pending_bytes += len(update)
         self.applied += 1
         return self.applied
 
@@ -92,7 +86,7 @@ class Journal:
 
     def owe(self, ticket: int, peer: Peer, frame: bytes) -> None:
         """Send `frame` to `peer` when `ticket` is durable. Tickets of successive calls do not fall."""
-        self._owed.append(Owed(ticket, peer, frame))
+        self._owed.append((ticket, peer, frame))
 
     def wait(self, ticket: int) -> asyncio.Future[int]:
         """A future of the number of the entry that holds `ticket`, or of the head when that was durable before.
@@ -115,12 +109,12 @@ class Journal:
             ticket = self.durable
             run: list[bytes] = []
             author = device = ""
-            for draft in self._drafts:
-                if run and (draft.author != author or draft.device != device):
+            for update, by, on in self._drafts:
+                if run and (by != author or on != device):
                     self._board(run, author, device, ticket)
                     run = []
-                author, device = draft.author, draft.device
-                run.append(draft.update)
+                author, device = by, on
+                run.append(update)
                 ticket += 1
             self._board(run, author, device, ticket)
             self._drafts = []
@@ -132,8 +126,8 @@ class Journal:
         self._flight.append(Draft(update, author, device))
         self._flight_tickets.append(last_ticket)
 
-    def settle(self) -> dict[Peer, list[bytes]]:
-        """Note that what was taken is durable, behind `head`. The frames now due, in order, by peer."""
+    def settle(self) -> list[tuple[Peer, bytes]]:
+        """Note that what was taken is durable, behind `head`. The frames now due, in order, each with its peer."""
         tickets, before = self._flight_tickets, self.head
         self.durable = tickets[-1]
         self.head = before + len(tickets)
@@ -147,10 +141,11 @@ class Journal:
                 index += 1
             if not future.done():
                 future.set_result(before + 1 + index)
-        due: dict[Peer, list[bytes]] = {}
-        while self._owed and self._owed[0].ticket <= self.durable:
-            _, peer, frame = self._owed.popleft()
-            due.setdefault(peer, []).append(frame)
+        due: list[tuple[Peer, bytes]] = []
+        owed, durable = self._owed, self.durable
+        while owed and owed[0][0] <= durable:
+            _, peer, frame = owed.popleft()
+            due.append((peer, frame))
         return due
 
     def is_flight(self, entries: Sequence[Entry]) -> bool:

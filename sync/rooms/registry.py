@@ -21,9 +21,6 @@ SWEEP_SECONDS = 1.0
 MANY_UNLOADED = 100
 """Documents that leave memory before it is worth giving the memory back."""
 
-HOLD_SECONDS = 0.025
-"""The longest that a turn waits for a commit under way; a store that is away must not keep peers apart."""
-
 DRAIN_SECONDS = 0.02
 """How often lagging peers are looked at, while there are any."""
 
@@ -40,8 +37,7 @@ class Rooms:
         self._rooms: dict[str, Room] = {}
         self._turning: list[Room] = []
         self._loop = asyncio.get_running_loop()
-        self._held: asyncio.TimerHandle | None = None
-        self.committer = Committer(store, bus, limits.keep_entries, self._turn)
+        self.committer = Committer(store, bus, limits.keep_entries)
         self._lagging: dict[Room, None] = {}
         self.full = False
         """Whether more edits wait for the store than the node may hold; see `admit`."""
@@ -107,19 +103,11 @@ class Rooms:
         if not room.scheduled:
             room.scheduled = True
             self._turning.append(room)
-            if len(self._turning) > 1:
-                return
-            if self.committer.committing:
-                # The turn comes with the store's answer: what arrives meanwhile is applied, sent and appended as one.
-                self._held = self._loop.call_later(HOLD_SECONDS, self._turn)
-            else:
+            if len(self._turning) == 1:
                 # Runs after every callback that is ready now: all edits that this loop turn read from its sockets.
                 self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        if self._held is not None:
-            self._held.cancel()
-            self._held = None
         turning, self._turning = self._turning, []
         for room in turning:
             room.scheduled = False

@@ -47,12 +47,8 @@ class Snapshot(NamedTuple):
     state: bytes
 
 
-class Arrival(NamedTuple):
-    """An update and the peer that it came from. `whole`: it is all that the peer has beyond what we had."""
-
-    peer: Peer
-    update: bytes
-    whole: bool
+Arrival = tuple[Peer, bytes, bool]
+"""A peer, an update of its, and whether that is all that the peer has beyond what we had."""
 
 
 def _contains(document: Document, update: bytes) -> bool:
@@ -137,7 +133,8 @@ class Room:
         self._failed: RoomError | None = None
         self._greetings: list[Peer] = []
         self._joining: list[Peer] = []
-        self._due: list[tuple[Peer, bytes]] = []
+        # The acknowledgements that go out with this turn.
+        self._due: dict[Peer, bytes] = {}
         self._arrivals: list[Arrival] = []
         self._snapshot: Snapshot | None = None
         self._since_snapshot = 0
@@ -160,7 +157,7 @@ class Room:
 
     def receive(self, peer: Peer, update: bytes, *, whole: bool = False) -> None:
         """The peer sends an edit, or in answer to our question the `whole` of what it has beyond our state vector."""
-        self._arrivals.append(Arrival(peer, update, whole))
+        self._arrivals.append((peer, update, whole))
         if not self.scheduled:
             self._schedule(self)
 
@@ -227,7 +224,7 @@ class Room:
         self.used = self._loop.time()
         if self._arrivals:
             arrivals, self._arrivals = self._arrivals, []
-            self._apply_arrivals(document, arrivals)
+            self._take_in(document, arrivals)
         if self._greetings:
             greetings, self._greetings = self._greetings, []
             state_vector = document.state_vector()
@@ -242,9 +239,9 @@ class Room:
                     self._catch_up(peer, document)
         if self._due:
             # Hocuspocus 4 providers count as synced once their step 2 is acknowledged, so what they lack comes first.
-            due, self._due = self._due, []
-            for peer, frame in due:
-                peer.outlet.write(frame)
+            due, self._due = self._due, {}
+            for peer, frames in due.items():
+                peer.outlet.write(frames)
 
     def drain(self) -> None:
         """Catch up the lagging peers whose transports have room again."""
@@ -263,17 +260,20 @@ class Room:
         except CrdtError as error:
             peer.outlet.fail(error)
 
-    def _apply_arrivals(self, document: Document, arrivals: list[Arrival]) -> None:
+    def _take_in(self, document: Document, arrivals: list[Arrival]) -> None:
         journal = self.journal
-        outcomes = self._apply(document, [arrival.update for arrival in arrivals], arrivals)
         fresh: list[tuple[Peer | None, bytes]] = []
-        for (peer, update, whole), outcome in zip(arrivals, outcomes, strict=True):
+        for (peer, update, whole), outcome in zip(arrivals, self._apply_arrivals(document, arrivals), strict=True):
             if outcome is Verdict.APPLIED:
                 fresh.append((peer, update))
-                ticket = journal.add(Draft(update, peer.author, peer.device))
-                journal.owe(ticket, peer, peer.acknowledgement(update, whole=whole))
+                journal.add(update, peer.author, peer.device)
+                journal.owe(journal.applied, peer, peer.acknowledgement(update, whole=whole))
             elif outcome is Verdict.DUPLICATE:
-                self._acknowledge_duplicate(peer, peer.acknowledgement(update, whole=whole))
+                frame = peer.acknowledgement(update, whole=whole)
+                if journal.idle:
+                    self._due[peer] = self._due.get(peer, b"") + frame
+                else:
+                    journal.owe(journal.applied, peer, frame)
             elif isinstance(outcome, MissingCauses):
                 peer.ask_causes(document.state_vector())
             elif isinstance(outcome, Forbidden):
@@ -284,11 +284,19 @@ class Room:
             self._relay(document, fresh)
             self._wake(self)
 
-    def _acknowledge_duplicate(self, peer: Peer, frame: bytes) -> None:
-        if self.journal.idle:
-            self._due.append((peer, frame))
+    def _apply_arrivals(self, document: Document, arrivals: list[Arrival]) -> Sequence[Outcome]:
+        updates: list[bytes] = []
+        size = document.size
+        largest = self._limits.update_bytes
+        for peer, update, _ in arrivals:
+            if not peer.can_write or len(update) > largest:
+                break
+            size += len(update)
+            updates.append(update)
         else:
-            self.journal.owe(self.journal.applied, peer, frame)
+            if size <= self._limits.document_bytes:
+                return document.apply_all(updates)
+        return self._apply(document, [update for _, update, _ in arrivals], [peer for peer, _, _ in arrivals])
 
     def _apply_pushed(
         self, updates: Sequence[bytes], author: str, device: str, lineages: Sequence[str | None]
@@ -306,21 +314,21 @@ class Room:
             if strangers[index]:
                 outcomes[index] = LineageDiffers(self.lineage)
             elif outcome is Verdict.APPLIED:
-                self.journal.add(Draft(update, author, device))
+                self.journal.add(update, author, device)
                 fresh.append((None, update))
         if fresh:
             self._relay(document, fresh)
             self._wake(self)
         return outcomes
 
-    def _apply(self, document: Document, updates: Sequence[bytes], arrivals: Sequence[Arrival] | None = None) -> list[Outcome]:
+    def _apply(self, document: Document, updates: Sequence[bytes], authors: Sequence[Peer] | None = None) -> list[Outcome]:
         """Apply what is allowed, in one go; an outcome for each update."""
         limits = self._limits
         refusals: dict[int, RoomError] = {}
         size = document.size
         for index, update in enumerate(updates):
             size += len(update)
-            if arrivals is not None and not arrivals[index].peer.can_write:
+            if authors is not None and not authors[index].can_write:
                 if update != EMPTY_UPDATE and not _contains(document, update):
                     refusals[index] = Forbidden("this token may read the document but not change it")
             elif len(update) > limits.update_bytes:
@@ -333,7 +341,7 @@ class Room:
         return [refusals[index] if index in refusals else next(allowed) for index in range(len(updates))]
 
     def _relay(self, document: Document, updates: Sequence[tuple[Peer | None, bytes]]) -> None:
-        full = self.audience.relay(updates)
+        full = self.audience.relay(updates, self._due)
         if full:
             self.audience.lag(full, document.state_vector())
             self._lags(self)
@@ -451,8 +459,11 @@ class Room:
         self.created = True
         self._since_snapshot += len(drafts)
         self._since_snapshot_bytes += sum(len(draft.update) for draft in drafts)
-        for peer, frames in self.journal.settle().items():
-            peer.outlet.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        due = self._due
+        for peer, frame in self.journal.settle():
+            due[peer] = due[peer] + frame if peer in due else frame
+        if due:
+            self._schedule(self)
         self._answered()
         return after, drafts
 

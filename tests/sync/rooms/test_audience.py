@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sync.protocol.frame import binary
 from sync.protocol.hocuspocus import Hocuspocus
 from sync.protocol.messages import SyncStep2, SyncUpdate
 from sync.rooms.audience import Audience
@@ -19,11 +20,15 @@ class Seat:
         audience.add(self.peer)
 
 
+def frame_of(update: bytes) -> bytes:
+    return binary(YWS.update("", update))
+
+
 def test_a_turn_is_one_write_a_peer_and_the_same_bytes_for_all_readers() -> None:
     audience = Audience(backlog_limit=1000)
     writer, one, two = Seat(audience), Seat(audience), Seat(audience)
     a, b = edits("a", "b")
-    assert audience.relay([(writer.peer, a), (writer.peer, b)]) == []
+    assert audience.relay([(writer.peer, a), (writer.peer, b)], {}) == []
     assert len(one.outlet.writes) == 1
     assert one.outlet.writes[0] is two.outlet.writes[0]
     assert one.outlet.messages == [SyncUpdate("", a), SyncUpdate("", b)]
@@ -34,7 +39,7 @@ def test_an_author_gets_what_the_others_wrote_in_one_write() -> None:
     audience = Audience(backlog_limit=1000)
     ada, bob = Seat(audience), Seat(audience)
     a, b, c = edits("a", "b", "c")
-    audience.relay([(ada.peer, a), (bob.peer, b), (None, c)])
+    audience.relay([(ada.peer, a), (bob.peer, b), (None, c)], {})
     assert (ada.outlet.updates, len(ada.outlet.writes)) == ([b, c], 1)
     assert (bob.outlet.updates, len(bob.outlet.writes)) == ([a, c], 1)
 
@@ -43,7 +48,7 @@ def test_each_dialect_and_address_gets_frames_of_its_own() -> None:
     audience = Audience(backlog_limit=1000)
     yws, hocus, session = Seat(audience), Seat(audience, "d", "hocuspocus"), Seat(audience, "d\0s", "hocuspocus")
     (a,) = edits("a")
-    audience.relay([(None, a)])
+    audience.relay([(None, a)], {})
     assert yws.outlet.updates == [a]
     for seat in (hocus, session):
         (payload,) = frames(seat.outlet.writes[0])
@@ -56,7 +61,7 @@ def test_silent_and_lagging_peers_are_passed_over() -> None:
     silent.peer.silent = True
     audience.lag([lagging.peer], b"\x00")
     (a,) = edits("a")
-    audience.relay([(None, a)])
+    audience.relay([(None, a)], {})
     audience.announce(b"\x00")
     assert silent.outlet.writes == lagging.outlet.writes == []
 
@@ -66,9 +71,9 @@ def test_a_full_transport_is_reported_and_its_peer_gets_one_merged_diff_when_it_
     slow, quick = Seat(audience), Seat(audience)
     slow.outlet.stuck = 11
     a, b = edits("a", "b")
-    assert audience.relay([(None, a)]) == [slow.peer]
+    assert audience.relay([(None, a)], {}) == [slow.peer]
     audience.lag([slow.peer], b"place")
-    audience.relay([(None, b)])
+    audience.relay([(None, b)], {})
     assert (slow.outlet.updates, quick.outlet.updates) == ([a], [a, b])
     assert audience.drained() == []
     slow.outlet.stuck = 0
@@ -93,7 +98,7 @@ def test_peers_at_the_same_place_share_one_encoded_frame_until_the_document_chan
         audience.catch_up(seat.peer, diff)
     assert asked == [b"\x00", b"\x01"]
     assert seats[0].outlet.writes[0] is seats[1].outlet.writes[0] is seats[3].outlet.writes[0]
-    audience.relay([(None, edits("a")[0])])
+    audience.relay([(None, edits("a")[0])], {})
     seats[0].peer.behind = b"\x00"
     audience.catch_up(seats[0].peer, diff)
     assert asked == [b"\x00", b"\x01", b"\x00"]
@@ -128,5 +133,16 @@ def test_who_left_is_forgotten_everywhere() -> None:
     assert seat.peer not in audience
     assert len(audience) == 0
     assert not audience.lagging
-    audience.relay([(None, edits("a")[0])])
+    audience.relay([(None, edits("a")[0])], {})
     assert seat.outlet.writes == []
+
+
+def test_what_is_due_goes_out_with_the_edits_and_what_finds_no_edit_stays_due() -> None:
+    audience = Audience(backlog_limit=1000)
+    ada, bob, lagging = Seat(audience), Seat(audience), Seat(audience)
+    audience.lag([lagging.peer], b"\x00")
+    a, b = edits("a", "b")
+    due = {ada.peer: frame_of(b), lagging.peer: frame_of(b), bob.peer: frame_of(b)}
+    audience.relay([(ada.peer, a)], due)
+    assert (bob.outlet.updates, len(bob.outlet.writes)) == ([b, a], 1)
+    assert due.keys() == {ada.peer, lagging.peer}
