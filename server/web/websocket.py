@@ -65,6 +65,7 @@ class WebSocket(asyncio.Protocol):
         "_timer",
         "_transport",
         "_unread",
+        "_unread_limit",
         "_work",
         "backlog",
         "heard",
@@ -76,6 +77,7 @@ class WebSocket(asyncio.Protocol):
         self._rooms: Rooms = app[ROOMS]
         self._sockets: Sockets = app[SOCKETS]
         self._counters: Counters = app[COUNTERS]
+        self._unread_limit = self._limits.max_backlog_bytes * UNREAD_FACTOR
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(self._limits.max_update_bytes + FRAME_OVERHEAD)
         self._receive: Receive = _ignore
@@ -121,13 +123,8 @@ class WebSocket(asyncio.Protocol):
             self._unread.append(data)
             return
         try:
-            message = self._reader.whole(data)
-            if message is None:
-                self._handle_all(self._reader.read(data))
-            else:
-                work = self._handle(message)
-                if work is not None:
-                    self._wait(work, iter(()))
+            messages = self._reader.short(data)
+            self._handle_all(self._reader.read(data) if messages is None else iter(messages))
         except REFUSALS as error:
             self._refuse(error)
         except Exception as error:
@@ -162,6 +159,8 @@ class WebSocket(asyncio.Protocol):
             if work is not None:
                 self._wait(work, messages)
                 return
+        if self._rooms.full or self.backlog() > self._unread_limit:
+            self._wait(self._relieved(), iter(()))
 
     def _handle(self, message: bytes | Control) -> Awaitable[None] | None:
         """Hand the message on; what has to be awaited before the next one is looked at."""
@@ -176,10 +175,7 @@ class WebSocket(asyncio.Protocol):
         counters = self._counters
         counters.frames_received += 1
         counters.bytes_received += len(message)
-        work = self._receive(message)
-        if work is None and (self._rooms.full or self.backlog() > self._limits.max_backlog_bytes * UNREAD_FACTOR):
-            return self._relieved()
-        return work
+        return self._receive(message)
 
     def _control(self, frame: Control) -> None:
         if frame.opcode == Opcode.PING:
@@ -202,6 +198,7 @@ class WebSocket(asyncio.Protocol):
                     more = self._handle(message)
                     if more is not None:
                         await more
+                await self._relieved()
                 if not self._unread:
                     break
                 messages = self._reader.read(b"".join(self._unread))
@@ -218,7 +215,7 @@ class WebSocket(asyncio.Protocol):
         """Return when the node can take more edits, and when the peer has read enough of what it was sent."""
         await self._rooms.admit()
         enough = self._limits.max_backlog_bytes
-        if self.backlog() <= enough * UNREAD_FACTOR:
+        if self.backlog() <= self._unread_limit:
             return
         deadline = self._loop.time() + UNREAD_SECONDS
         while self.backlog() > enough:

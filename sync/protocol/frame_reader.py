@@ -1,6 +1,6 @@
 """WebSocket framing of what a client sends (RFC 6455, sections 5.2 to 5.5), bytes in and messages out.
 
-Nearly every message is one short edit that arrives as a frame of its own, so that case takes a handful of operations.
+Nearly every message is one short edit in a frame of its own, so those take a handful of operations.
 """
 
 from __future__ import annotations
@@ -54,13 +54,23 @@ class FrameReader:
         # Whether any of the three is there.
         self._midway = False
 
-    def whole(self, data: bytes) -> bytes | None:
-        """The message, if `data` is just one short binary frame that continues nothing; else None, and `read` is to take it."""
-        size = len(data) - 6
-        if 0 <= size < 126 and data[0] == 0x82 and data[1] == size + 0x80 and not self._midway:
-            key = int.from_bytes((data[2:6] * 32)[:size], "little")
-            return (int.from_bytes(data[6:], "little") ^ key).to_bytes(size, "little")
-        return None
+    def short(self, data: bytes) -> list[bytes] | None:
+        """The messages, if `data` is nothing but whole short binary frames; else None, and `read` is to take it."""
+        if self._midway:
+            return None
+        messages: list[bytes] = []
+        at, end = 0, len(data)
+        while at < end:
+            body = at + 6
+            if body > end or data[at] != 0x82:
+                return None
+            size = data[at + 1] - 0x80
+            if not 0 <= size < 126 or body + size > end:
+                return None
+            key = int.from_bytes((data[at + 2 : body] * 32)[:size], "little")
+            at = body + size
+            messages.append((int.from_bytes(data[body:at], "little") ^ key).to_bytes(size, "little"))
+        return messages
 
     def read(self, data: bytes) -> Iterator[bytes | Control]:
         """The binary messages, and the control frames between them, that end in `data`. To be read to the end.
