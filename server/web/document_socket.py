@@ -56,7 +56,11 @@ async def document_socket(request: web.Request) -> web.Response:
 
 
 def _receive(room: Room, peer: Peer, frame: bytes) -> None:
-    deliver(room, peer, DIALECT.decode(frame, peer.address))
+    update = DIALECT.edit(frame)
+    if update is not None:
+        room.receive(peer, update)
+    else:
+        deliver(room, peer, DIALECT.decode(frame, peer.address))
 
 
 def _expire(socket: WebSocket) -> None:

@@ -102,7 +102,15 @@ class WebSocket(asyncio.Protocol):
 
         `silence` closes a socket on which nothing is said. To be called before anything can have come.
         """
-        self._receive = receive
+
+        def first(message: bytes) -> Awaitable[None] | None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._receive = receive
+            return receive(message)
+
+        self._receive = first
         self._silence = silence
         self._ended = ended
 
@@ -122,9 +130,21 @@ class WebSocket(asyncio.Protocol):
         if self._work is not None:
             self._unread.append(data)
             return
+        counters = self._counters
+        counters.bytes_received += len(data)
         try:
             messages = self._reader.short(data)
-            self._handle_all(self._reader.read(data) if messages is None else iter(messages))
+            if messages is None:
+                self._handle_all(self._reader.read(data))
+                return
+            counters.frames_received += len(messages)
+            rest = iter(messages)
+            for message in rest:
+                work = self._receive(message)
+                if work is not None:
+                    self._wait(work, rest)
+                    return
+            self._wait_if_full()
         except REFUSALS as error:
             self._refuse(error)
         except Exception as error:
@@ -140,7 +160,6 @@ class WebSocket(asyncio.Protocol):
         if self._work is not None:
             self._work.cancel()
         self._sockets.discard(self)
-        self._receive = _ignore
         ended, self._ended = self._ended, None
         if ended is not None:
             ended()
@@ -159,22 +178,14 @@ class WebSocket(asyncio.Protocol):
             if work is not None:
                 self._wait(work, messages)
                 return
-        if self._rooms.full or self.backlog() > self._unread_limit:
-            self._wait(self._relieved(), iter(()))
+        self._wait_if_full()
 
     def _handle(self, message: bytes | Control) -> Awaitable[None] | None:
         """Hand the message on; what has to be awaited before the next one is looked at."""
         if isinstance(message, Control):
             self._control(message)
             return None
-        if self._closing:
-            return None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        counters = self._counters
-        counters.frames_received += 1
-        counters.bytes_received += len(message)
+        self._counters.frames_received += 1
         return self._receive(message)
 
     def _control(self, frame: Control) -> None:
@@ -185,6 +196,10 @@ class WebSocket(asyncio.Protocol):
                 self.write(control(Opcode.CLOSE, frame.payload[:2]))
             self._shut()
             self._transport.close()
+
+    def _wait_if_full(self) -> None:
+        if self._rooms.full or self.backlog() > self._unread_limit:
+            self._wait(self._relieved(), iter(()))
 
     def _wait(self, work: Awaitable[None], messages: Iterator[bytes | Control]) -> None:
         self._transport.pause_reading()
@@ -250,8 +265,9 @@ class WebSocket(asyncio.Protocol):
         self.write(control(Opcode.PING))
 
     def _shut(self) -> None:
-        """Nothing is written after a close frame."""
+        """Nothing is written after a close frame, and what still comes is of no interest."""
         self._closing = True
+        self._receive = _ignore
         self.write = _discard
         self.backlog = _nothing
 

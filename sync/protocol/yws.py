@@ -38,15 +38,15 @@ class YWebSocket:
 
         A frame holds one message: providers up to 3.x read no further, and those that do send one a frame.
         """
-        if frame[:2] == b"\x00\x02" and len(frame) > 2:
-            # Nearly all frames are one short edit, so they skip the general reader.
-            length = frame[2]
-            if length < 0x80 and len(frame) == length + 3:
-                return SyncUpdate(address, frame[3:])
         message, end = _read(frame, address)
         if end != len(frame):
             raise TrailingBytes(len(frame) - end)
         return message
+
+    def edit(self, frame: bytes) -> bytes | None:
+        """The update of a frame that is one short edit, as nearly all are; None for any other, which is for `decode`."""
+        size = len(frame) - 3
+        return frame[3:] if 0 <= size < 0x80 and frame[2] == size and frame[:2] == b"\x00\x02" else None
 
     def step1(self, address: str, state_vector: bytes) -> bytes:
         return b"\x00\x00" + write_var_uint(len(state_vector)) + state_vector

@@ -80,3 +80,14 @@ def test_a_query_for_awareness_is_understood() -> None:
 def test_what_is_not_one_message_is_refused(frame: bytes, error: type[ProtocolError]) -> None:
     with pytest.raises(error):
         DIALECT.decode(frame, "plan")
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 126, 127, 128, 129, 300])
+def test_a_short_edit_is_what_decoding_it_gives_and_a_longer_one_is_left_to_that(size: int) -> None:
+    update = bytes(size)
+    frame = DIALECT.update("plan", update)
+    assert DIALECT.edit(frame) == (update if size < 128 else None)
+    assert DIALECT.decode(frame, "plan") == SyncUpdate("plan", update)
+    assert DIALECT.edit(frame + b"x") is None
+    assert DIALECT.edit(frame[:-1]) is None
+    assert DIALECT.edit(DIALECT.step2("plan", update)) is None
