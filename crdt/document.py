@@ -13,6 +13,10 @@ from crdt.replica import Replica
 from crdt.updates import decode_state_vector, inspect
 
 
+_LARGE = 256
+"""Bytes from which an update is more than somebody's typing: an offline queue, or a document that is brought along."""
+
+
 class Verdict(Enum):
     """What became of an update that was taken."""
 
@@ -104,7 +108,7 @@ class Document:
         """Take as many of the updates that have no verdict yet as one transaction will do for, and at least one."""
         start = len(verdicts)
         run: list[bytes] = []
-        entangled = False
+        entangled = large = False
         for update in updates[start:]:
             if not self._pairs and insert_text(update, self._clocks):
                 run.append(update)
@@ -129,11 +133,15 @@ class Document:
             self._advance(info)
             run.append(update)
             entangled = entangled or info.entangled
+            large = large or len(update) > _LARGE
             verdicts.append(Verdict.APPLIED)
         if not run:
             return
         try:
-            self._replica.apply(run, self._clocks if entangled else None)
+            if large:
+                self._replica.absorb(run, self._clocks)
+            else:
+                self._replica.apply(run, self._clocks if entangled else None)
         except MalformedUpdate as error:
             self._clocks = self._replica.clocks()
             if len(verdicts) == start + 1:
