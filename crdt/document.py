@@ -12,7 +12,6 @@ from crdt.plain import insert_text
 from crdt.replica import Replica
 from crdt.updates import decode_state_vector, inspect
 
-
 _LARGE = 256
 """Bytes from which an update is more than somebody's typing: an offline queue, or a document that is brought along."""
 
