@@ -42,6 +42,7 @@ async def make_app(config: Config) -> web.Application:
             idle_after=limits.idle_seconds,
             backlog_bytes=limits.max_backlog_bytes,
             pending_bytes=limits.max_pending_bytes,
+            keep_entries=config.keep_entries,
         ),
         give_back,
     )

@@ -102,6 +102,9 @@ class Config:
     data: Path = _option("--data", values.path, Path("data"), "folder of the database")  # noqa: RUF009 - a Path is immutable
     open: bool = _option("--open", values.boolean, False, "let anyone read and write; loopback hosts only")
     origins: tuple[str, ...] = _option("--origin", values.origins, (), "web origin that may open WebSockets; repeatable")
+    keep_entries: int | None = _option(
+        "--keep-entries", values.count, None, "entries kept of a document's log behind its snapshot; all unless given"
+    )
     log_format: str = _option("--log-format", values.one_of("text", "json"), "text", "text or json")
     log_level: str = _option("--log-level", values.one_of("debug", "info", "warning", "error"), "info", "least level to log")
     limits: Limits = field(default_factory=Limits)

@@ -115,7 +115,7 @@ class _Connection:
             self.outlet.write(binary(DIALECT.denied(address, error.reason)))
             return self._session.deny(address)
         self._admit(address, document, claims)
-        return self._session.grant(address, claims.can_write(document))
+        return self._session.grant(address)
 
     def _admit(self, address: str, document: str, claims: Claims) -> None:
         can_write = claims.can_write(document)

@@ -61,10 +61,6 @@ class Dialect(Protocol):
         """The document is not for this client. The socket stays open for others."""
         ...
 
-    def closed(self, address: str, reason: str) -> bytes | None:
-        """The server ends one document of a socket. Only for clients that `Session.supports_close` names."""
-        ...
-
     def reauthenticate(self, address: str) -> bytes | None:
         """Asks for a fresh token."""
         ...

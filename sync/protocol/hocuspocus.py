@@ -101,9 +101,6 @@ class Hocuspocus:
     def denied(self, address: str, reason: str) -> bytes:
         return _prefix(address) + b"\x02\x01" + write_var_string(reason)
 
-    def closed(self, address: str, reason: str) -> bytes:
-        return _prefix(address) + b"\x07" + write_var_string(reason)
-
     def reauthenticate(self, address: str) -> bytes:
         """A bare Auth/Token: providers from 3.3 on answer with a fresh token, older ones ignore it."""
         return _prefix(address) + b"\x02\x00"

@@ -35,13 +35,11 @@ class _State(Enum):
 
 
 class _Document:
-    __slots__ = ("can_write", "queue", "sent_token", "state", "version")
+    __slots__ = ("queue", "sent_token", "state")
 
     def __init__(self) -> None:
         self.state = _State.NEW
-        self.can_write = False
         self.sent_token = False
-        self.version: str | None = None
         self.queue: deque[tuple[DocumentMessage, int]] = deque()
 
 
@@ -53,7 +51,7 @@ class Session:
     `AuthToken` with exactly one `grant` or `deny`, treat what these return like what `receive` returns, and close the
     socket when anything here raises. While a granted document's token is renewed, its messages keep flowing.
 
-    The session knows what was granted; whether an operation is allowed is for whoever performs it to check.
+    Whether an operation is allowed is for whoever performs it to check.
     """
 
     def __init__(self, dialect: Dialect, limits: SessionLimits = DEFAULT_LIMITS, *, anonymous: bool = False) -> None:
@@ -84,10 +82,9 @@ class Session:
                 return [message]
         return self._advance(address, message, len(frame))
 
-    def grant(self, address: str, can_write: bool) -> list[Message]:
-        """The token is good: the messages that waited for it, in order. Also sets a granted document's `can_write`."""
+    def grant(self, address: str) -> list[Message]:
+        """The token is good: the messages that waited for it, in order."""
         document = self._documents.get(address) or self._add(address)
-        document.can_write = can_write
         document.state = _State.OPEN
         return self._replay(address, self._unqueue(document))
 
@@ -118,23 +115,6 @@ class Session:
         elif document.state is not _State.ASKED:
             self._unqueue(document)
             self._forget(address, document)
-
-    def granted(self) -> dict[str, bool]:
-        """Every open document's address, and whether it may be written."""
-        return {
-            address: document.can_write
-            for address, document in self._documents.items()
-            if document.state in (_State.OPEN, _State.REFRESHING)
-        }
-
-    def supports_close(self, address: str) -> bool:
-        """Whether the client of a document is known to take a close message for it.
-
-        Providers up to 2.x throw on one, and 3.x cannot be told from them: their tokens look the same. From 4.0 on a
-        provider says its version with the token, and only such use addresses with a session id.
-        """
-        document = self._documents.get(address)
-        return "\0" in address or (document is not None and document.version is not None)
 
     def _advance(self, address: str, message: DocumentMessage, size: int) -> list[Message]:
         document = self._documents.get(address)
@@ -177,7 +157,6 @@ class Session:
 
     def _ask(self, document: _Document, token: AuthToken, state: _State) -> list[Message]:
         document.state = state
-        document.version = token.version
         return [token]
 
     def _add(self, address: str) -> _Document:

@@ -74,9 +74,6 @@ class YWebSocket:
     def denied(self, address: str, reason: str) -> bytes:
         return b"\x02\x00" + write_var_string(reason)
 
-    def closed(self, address: str, reason: str) -> None:
-        return None
-
     def reauthenticate(self, address: str) -> None:
         return None
 

@@ -104,6 +104,6 @@ def test_sessions(steps: list[tuple[bytes, str]], anonymous: bool) -> None:
     for frame, answer in steps:
         assert named(outcome(partial(session.receive, frame)))
         if answer == "grant":
-            assert named(outcome(lambda: session.grant("plan", can_write=True)))
+            assert named(outcome(lambda: session.grant("plan")))
         elif answer == "deny":
             assert named(outcome(lambda: session.deny("plan")))

@@ -287,7 +287,6 @@ function servers() {
       ["denied", [""], outgoing().writePermissionDenied("")],
       ["acknowledged", [{ hex: hex(update) }], outgoing().writeSyncStatus(true)],
       ["refused", [], outgoing().writeSyncStatus(false)],
-      ["closed", ["Dokument gelöscht"], outgoing().writeCloseMessage("Dokument gelöscht")],
       ["reauthenticate", [], outgoing().writeTokenSyncRequest()],
     ];
     for (const [method, rest, message] of expected) {

@@ -43,6 +43,7 @@ def test_codes_are_stable_words_and_none_means_two_things() -> None:
 def test_status_and_close_code_agree(row: tuple[int, CloseCode, str]) -> None:
     status, close_code, title = row
     agreeing = {
+        CloseCode.FRAMING: {400},
         CloseCode.TOO_BIG: {413},
         CloseCode.INTERNAL: {500},
         CloseCode.RESTART: {503},

@@ -34,7 +34,6 @@ def test_an_edit_is_acknowledged_by_sending_it_back() -> None:
     [
         ("refused", ["plan"]),
         ("granted", ["plan", True]),
-        ("closed", ["plan", "gone"]),
         ("reauthenticate", ["plan"]),
         ("pong", []),
     ],
