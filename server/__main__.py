@@ -14,6 +14,7 @@ from aiohttp import web
 from server.app import close_app, make_app
 from server.config import Config, ConfigError, parse
 from server.logs import configure
+from server.memory import deepen_stack
 from server.web.context import ROOMS, SOCKETS
 from sync.rooms.errors import RoomError
 
@@ -34,6 +35,7 @@ def main() -> None:
         print(f"ebbtide: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     configure(config.log_format, config.log_level)
+    deepen_stack()
     try:
         import uvloop
 
