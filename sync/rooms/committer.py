@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from sync.rooms.cursor import LogCursor
 from sync.rooms.errors import RoomError, StoreUnavailable
 from sync.rooms.ports import Append, Appended, Bus, Store
-from sync.rooms.room import Room
 
 log = logging.getLogger(__name__)
 
@@ -31,26 +31,26 @@ class Committer:
         self._store = store
         self._bus = bus
         self._retain = retain
-        self._waiting: dict[Room, None] = {}
+        self._waiting: dict[LogCursor, None] = {}
         self._work = asyncio.Event()
         self.task = asyncio.get_running_loop().create_task(self._run())
         self._housekeeping: set[asyncio.Task[None]] = set()
-        self._unsettled: dict[Room, None] = {}
+        self._unsettled: dict[LogCursor, None] = {}
         self.healthy = True
         """Whether the last attempt to append succeeded."""
         self.commits = 0
         self.entries = 0
 
-    def wake(self, room: Room) -> None:
-        """The room has something to append. Idempotent."""
-        self._waiting[room] = None
-        self._unsettled[room] = None
+    def wake(self, cursor: LogCursor) -> None:
+        """The cursor's room has something to append. Idempotent."""
+        self._waiting[cursor] = None
+        self._unsettled[cursor] = None
         self._work.set()
 
     @property
     def pending_bytes(self) -> int:
         """Bytes of applied edits that are not durable, also of rooms that have to read on before they try again."""
-        return sum([room.journal.pending_bytes for room in self._unsettled])
+        return sum([cursor.journal.pending_bytes for cursor in self._unsettled])
 
     async def close(self) -> None:
         """Stop, after the snapshots under way. What is pending then is not durable and was not acknowledged."""
@@ -61,7 +61,7 @@ class Committer:
         retry = RETRY_FIRST
         while True:
             await self._work.wait()
-            rooms, batch = self._gather()
+            cursors, batch = self._gather()
             if not batch:
                 continue
             try:
@@ -72,52 +72,52 @@ class Committer:
                 self.healthy = False
                 await asyncio.sleep(retry)
                 retry = min(RETRY_MOST, retry * 2)
-                for room in rooms:
-                    room.unanswered()
+                for cursor in cursors:
+                    cursor.unanswered()
                 continue
             if not self.healthy:
                 log.info("store available again")
             self.healthy = True
             retry = RETRY_FIRST
             self.commits += 1
-            for room, append, result in zip(rooms, batch, results, strict=True):
+            for cursor, append, result in zip(cursors, batch, results, strict=True):
                 if isinstance(result, Appended):
-                    self._appended(room, append)
+                    self._appended(cursor, append)
                 else:
-                    room.conflicted(result)
+                    cursor.conflicted(result)
 
-    def _gather(self) -> tuple[list[Room], list[Append]]:
-        rooms: list[Room] = []
+    def _gather(self) -> tuple[list[LogCursor], list[Append]]:
+        cursors: list[LogCursor] = []
         batch: list[Append] = []
         size = 0
         while self._waiting and size < BATCH_BYTES:
-            room = next(iter(self._waiting))
-            del self._waiting[room]
-            append = room.take()
+            cursor = next(iter(self._waiting))
+            del self._waiting[cursor]
+            append = cursor.take()
             if append is None:
-                if room.failed or room.journal.idle:
-                    del self._unsettled[room]
+                if cursor.error is not None or cursor.journal.idle:
+                    del self._unsettled[cursor]
             else:
-                rooms.append(room)
+                cursors.append(cursor)
                 batch.append(append)
                 size += sum([len(draft.update) for draft in append.drafts])
         if not self._waiting:
             self._work.clear()
-        return rooms, batch
+        return cursors, batch
 
-    def _appended(self, room: Room, append: Append) -> None:
-        room.appended()
+    def _appended(self, cursor: LogCursor, append: Append) -> None:
+        cursor.appended()
         self.entries += len(append.drafts)
         self._bus.publish(append.document, append.expected, append.drafts)
-        snapshot = room.snapshot()
+        snapshot = cursor.snapshot()
         if snapshot is not None:
             task = asyncio.get_running_loop().create_task(self._keep(append.document, snapshot.seq, snapshot.state))
             self._housekeeping.add(task)
             task.add_done_callback(self._housekeeping.discard)
-        if room.journal.idle:
-            self._unsettled.pop(room, None)
+        if cursor.journal.idle:
+            self._unsettled.pop(cursor, None)
         else:
-            self.wake(room)
+            self.wake(cursor)
 
     async def _keep(self, document: str, seq: int, state: bytes) -> None:
         try:

@@ -120,7 +120,7 @@ class Rooms:
     def _news(self, document: str, after: int, drafts: Sequence[Draft]) -> None:
         room = self._rooms.get(document)
         if room is not None:
-            room.news(after, drafts)
+            room.log.news(after, drafts)
 
     def _lags(self, room: Room) -> None:
         self._lagging[room] = None

@@ -188,10 +188,18 @@ class Machine(RuleBasedStateMachine):
             assert self.stored() == self.clients[0].marks
         finally:
             self.run(self.stop())
+            self.loop.run_until_complete(self.rest())
             self.other_loop.run_until_complete(self.witness.close())
             self.other_loop.close()
             self.loop.close()
             shutil.rmtree(self.folder)
+
+    async def rest(self) -> None:
+        """Let what was cancelled on the way notice it."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def converge(self) -> None:
         """Everything works again: all clients come back, and in the end all hold the same, which is what is stored."""
@@ -306,7 +314,7 @@ async def abandon(rooms: Rooms) -> None:
     """Let nothing of these rooms run any more, as when their process dies: no commit, no goodbye."""
     mine = {rooms.committer.task, *rooms._tasks}
     for room in rooms:
-        mine |= {task for task in (room._loading, room._reading) if task is not None}
+        mine |= {task for task in (room._loading, room.log._reading) if task is not None}
     for task in mine:
         task.cancel()
     await asyncio.gather(*mine, return_exceptions=True)

@@ -1,0 +1,265 @@
+"""One document's log as its room stands to it: how far it was read, what is being appended, what others appended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from crdt.document import Document
+from crdt.errors import CrdtError
+from sync.rooms.errors import DocumentUnreadable, LineageDiffers, RoomError, StoreUnavailable
+from sync.rooms.journal import Journal
+from sync.rooms.limits import RoomLimits
+from sync.rooms.ports import Append, Conflict, Draft, Store
+
+if TYPE_CHECKING:
+    from sync.rooms.peer import Peer
+
+log = logging.getLogger(__name__)
+
+READ_PAGE = 1000
+"""Entries read from the store at a time."""
+
+
+class Snapshot(NamedTuple):
+    """The encoded document as the log gives it up to number `seq`."""
+
+    seq: int
+    state: bytes
+
+
+class LogCursor:
+    """A place on a document's log, and the document there with what is not durable yet on top.
+
+    `journal.head` is the place. While an append is under way nothing is read, and while something is read nothing is
+    appended: what the store holds behind the head may be ours or not, and only one question is open at a time.
+    """
+
+    __slots__ = (
+        "_acknowledge",
+        "_appending",
+        "_behind",
+        "_failed",
+        "_follow",
+        "_limits",
+        "_reading",
+        "_since_snapshot",
+        "_since_snapshot_bytes",
+        "_snapshot",
+        "_store",
+        "_wake",
+        "created",
+        "document",
+        "error",
+        "journal",
+        "lineage",
+        "name",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        limits: RoomLimits,
+        *,
+        wake: Callable[[LogCursor], None],
+        follow: Callable[[Sequence[bytes]], None],
+        acknowledge: Callable[[Sequence[tuple[Peer, bytes]]], None],
+        failed: Callable[[RoomError], None],
+    ) -> None:
+        """`wake` sees to it that `take` is called.
+
+        `follow` applies what others appended and raises `RoomError` when that cannot be; `acknowledge` is given the frames
+        that are due; `failed` is told once why nothing can be done with the document.
+        """
+        self.name = name
+        self._store = store
+        self._limits = limits
+        self._wake = wake
+        self._follow = follow
+        self._acknowledge = acknowledge
+        self._failed = failed
+        self.error: RoomError | None = None
+        """Why the cursor is of no more use."""
+        self.document: Document | None = None
+        self.journal = Journal()
+        self.lineage = ""
+        self.created = False
+        """Whether the document is known to be in the store."""
+        self._reading: asyncio.Task[None] | None = None
+        self._appending = False
+        self._behind = False
+        self._snapshot: Snapshot | None = None
+        self._since_snapshot = 0
+        self._since_snapshot_bytes = 0
+
+    @property
+    def reading(self) -> bool:
+        """Whether what others appended is being read."""
+        return self._reading is not None
+
+    async def load(self) -> bool:
+        """Bring the document into memory; says whether others appended since it was there last. Raises `RoomError`."""
+        stored = await self._store.load(self.name)
+        if self.created and stored.lineage != self.lineage:
+            raise LineageDiffers(stored.lineage or "")
+        states = [] if stored.snapshot is None else [stored.snapshot]
+        try:
+            document = Document.load(states + [entry.update for entry in stored.entries])
+        except CrdtError as error:
+            log.error("document cannot be loaded", extra={"document": self.name, "code": error.code})
+            raise DocumentUnreadable("what is stored of the document cannot be read; ask the operator") from error
+        self.document = document
+        self.created = stored.lineage is not None
+        self.lineage = stored.lineage or secrets.token_hex(8)
+        moved, self.journal.head = stored.head != self.journal.head, stored.head
+        self._since_snapshot = len(stored.entries)
+        self._since_snapshot_bytes = sum(len(entry.update) for entry in stored.entries)
+        return moved
+
+    def fail(self, error: RoomError) -> None:
+        """Nothing is appended or read any more, and whoever waits for what is not durable is told."""
+        self.error = error
+        self.journal.fail(error)
+        self._failed(error)
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    # Appending
+
+    def take(self) -> Append | None:
+        """What the committer is to append next, or None while others' entries have to be read first."""
+        if self._reading is not None or self.error is not None:
+            return None
+        drafts = self.journal.take()
+        if not drafts:
+            return None
+        if self._snapshot is None and self._snapshot_due(drafts):
+            assert self.document is not None
+            self._snapshot = Snapshot(self.journal.head + len(drafts), self.document.encode())
+        self._appending = True
+        return Append(self.name, self.journal.head, drafts, self.lineage)
+
+    def appended(self) -> Sequence[Draft]:
+        """What was taken is durable: acknowledge it. Returns what it was."""
+        drafts = self.journal.take()
+        self.created = True
+        self._since_snapshot += len(drafts)
+        for draft in drafts:
+            self._since_snapshot_bytes += len(draft.update)
+        due = self.journal.settle()
+        if due:
+            self._acknowledge(due)
+        self._answered()
+        return drafts
+
+    def unanswered(self) -> None:
+        """Whether what was taken is durable is not known: read on to find out, then try again."""
+        self._behind = True
+        self._answered()
+
+    def conflicted(self, conflict: Conflict) -> None:
+        """Somebody else appended first: read on, then try again."""
+        if conflict.lineage != self.lineage:
+            if self.created:
+                self.fail(LineageDiffers(conflict.lineage))
+                return
+            self.lineage, self.created = conflict.lineage, True
+        self._behind = True
+        self._answered()
+
+    def _answered(self) -> None:
+        self._appending = False
+        if self._behind:
+            self.read_on()
+
+    def snapshot(self) -> Snapshot | None:
+        """The snapshot to store now that all it covers is durable, when one is due."""
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            self._since_snapshot = 0
+            self._since_snapshot_bytes = 0
+        return snapshot
+
+    def _snapshot_due(self, drafts: Sequence[Draft]) -> bool:
+        limits, document = self._limits, self.document
+        # The state must be the log's: only while nothing was applied that is not taken.
+        return (
+            document is not None
+            and self.journal.all_taken
+            and (
+                self._since_snapshot + len(drafts) >= limits.snapshot_entries
+                or self._since_snapshot_bytes > max(limits.snapshot_bytes, document.size)
+            )
+        )
+
+    # Reading
+
+    def news(self, after: int, drafts: Sequence[Draft]) -> None:
+        """Another node says that `drafts` follow number `after` of the log."""
+        head = self.journal.head
+        if self.document is None or after + len(drafts) <= head:
+            return
+        if after > head or self.journal.in_flight or self._reading is not None or not self.created:
+            self.read_on()
+            return
+        try:
+            self._move([draft.update for draft in drafts[head - after :]])
+        except RoomError as error:
+            self.fail(error)
+
+    def read_on(self) -> None:
+        """Read what others appended behind our head, then go on appending."""
+        self._behind = self._appending
+        if self._appending:
+            return
+        if self._reading is None and self.document is not None and self.error is None:
+            self._reading = asyncio.get_running_loop().create_task(self._read_on())
+
+    async def _read_on(self) -> None:
+        delay = 0.05
+        try:
+            while self.error is None:
+                try:
+                    if not self.created:
+                        await self._learn_lineage()
+                    page = max(READ_PAGE, self.journal.flight_entries)
+                    entries = await self._store.read(self.name, self.journal.head, page)
+                except StoreUnavailable:
+                    await asyncio.sleep(delay)
+                    delay = min(2.0, delay * 2)
+                    continue
+                if self.journal.is_flight(entries):
+                    entries = entries[len(self.appended()) :]
+                if not entries:
+                    break
+                if entries[0].seq != self.journal.head + 1:
+                    raise StoreUnavailable("entries that this copy lacks were compacted; connect again")
+                self._move([entry.update for entry in entries])
+        except RoomError as error:
+            self.fail(error)
+        except Exception:
+            log.exception("document not read on", extra={"document": self.name})
+            self.fail(DocumentUnreadable("the server made an error while following the document"))
+        finally:
+            self._reading = None
+        self._wake(self)
+
+    async def _learn_lineage(self) -> None:
+        """The document was not there when we looked; another node may have made it, and its lineage is the document's."""
+        lineage = (await self._store.load(self.name)).lineage
+        if lineage is not None:
+            self.lineage, self.created = lineage, True
+
+    def _move(self, updates: Sequence[bytes]) -> None:
+        """Others appended these, which are durable: the cursor moves behind them."""
+        self._snapshot = None
+        self._follow(updates)
+        self.journal.head += len(updates)
+        self._since_snapshot += len(updates)
