@@ -8,13 +8,16 @@ from typing import Any
 import pycrdt
 
 from crdt.errors import MalformedUpdate
-from crdt.updates import EMPTY_UPDATE, decode_state_vector, merge
+from crdt.updates import EMPTY_UPDATE, decode_state_vector, is_panic, merge
 
 _TAIL_FLOOR = 8 * 1024
 """Up to this many bytes of updates stay as they came, however small the document is."""
 
 _ABSORBED = 4
-"""How many times as large as what is added a document may be for starting anew."""
+"""How many times as large as what is added a document may be for starting anew ..."""
+
+_ABSORBED_BYTES = 4 << 20
+"""... and how large at most, since everybody waits meanwhile."""
 
 
 class Replica:
@@ -75,11 +78,11 @@ class Replica:
 
         What many people wrote at one place takes yrs a time that grows with the square of it when their updates come one
         by one, but not when they are merged first: its structs are then in the order in which none has to pass the others.
-        So updates that make up a good part of what there is are merged with it, and yrs starts anew.
+        So updates that make up a good part of a document that is not huge are merged with it, and yrs starts anew.
 
         Raises `MalformedUpdate` as `apply` does.
         """
-        if sum(map(len, updates)) * _ABSORBED < self.size:
+        if sum(map(len, updates)) * _ABSORBED < self.size or self.size > _ABSORBED_BYTES:
             self.apply((merge(updates),), expected)
             return
         merged = merge((*self._log, *updates))
@@ -150,7 +153,6 @@ def _transact(doc: pycrdt.Doc[Any], updates: Sequence[bytes]) -> None:
     except (ValueError, RuntimeError) as error:
         raise MalformedUpdate(str(error)) from error
     except BaseException as error:
-        # A panic in Rust arrives as a class of its own that is no Exception and cannot be imported.
-        if type(error).__name__ != "PanicException":
+        if not is_panic(error):
             raise
         raise MalformedUpdate("yrs cannot integrate it") from error

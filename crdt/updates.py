@@ -52,7 +52,16 @@ def merge(updates: Sequence[bytes]) -> bytes:
             level = [pycrdt.merge_updates(*level[i : i + _MERGE_FANIN]) for i in range(0, len(level), _MERGE_FANIN)]
     except ValueError as error:
         raise MalformedUpdate(str(error)) from error
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise MalformedUpdate("yrs cannot merge it") from error
     return level[0]
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether Rust code gave up: that arrives as a class of its own, which is no `Exception` and cannot be imported."""
+    return type(error).__name__ == "PanicException"
 
 
 def decode_state_vector(state_vector: bytes) -> dict[int, int]:

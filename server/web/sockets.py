@@ -19,9 +19,7 @@ RETRY_SPREAD = 2.0
 class OpenSocket(Protocol):
     """What is asked of a WebSocket here."""
 
-    heard: bool
-
-    def ping(self) -> None: ...
+    def ping(self) -> bool: ...
     def fail(self, error: Exception) -> None: ...
     def abort(self) -> None: ...
 
@@ -65,10 +63,7 @@ class Sockets:
             await asyncio.sleep(1.0)
             self._group = (self._group + 1) % PING_SECONDS
             for socket in list(self._groups[self._group]):
-                if socket.heard:
-                    socket.heard = False
-                    socket.ping()
-                else:
+                if not socket.ping():
                     socket.abort()
 
     async def drain(self, seconds: float) -> None:

@@ -55,6 +55,7 @@ class WebSocket(asyncio.Protocol):
         "_closing",
         "_counters",
         "_ended",
+        "_heard",
         "_limits",
         "_loop",
         "_reader",
@@ -68,7 +69,6 @@ class WebSocket(asyncio.Protocol):
         "_unread_limit",
         "_work",
         "backlog",
-        "heard",
         "write",
     )
 
@@ -90,8 +90,8 @@ class WebSocket(asyncio.Protocol):
         self._work: asyncio.Task[None] | None = None
         self._unread: list[bytes] = []
         self._closing = False
-        self.heard = True
-        """Whether anything came since somebody last set this to False."""
+        # Whether anything came since the last ping.
+        self._heard = True
         self.write: Callable[[bytes], None] = _discard
         """See `Outlet.write`."""
         self.backlog: Callable[[], int] = _nothing
@@ -126,7 +126,7 @@ class WebSocket(asyncio.Protocol):
         self._counters.sockets_opened += 1
 
     def data_received(self, data: bytes) -> None:
-        self.heard = True
+        self._heard = True
         if self._work is not None:
             self._unread.append(data)
             return
@@ -198,7 +198,7 @@ class WebSocket(asyncio.Protocol):
             self._transport.close()
 
     def _wait_if_full(self) -> None:
-        if self._rooms.full or self.backlog() > self._unread_limit:
+        if not self._closing and (self._rooms.full or self.backlog() > self._unread_limit):
             self._wait(self._relieved(), iter(()))
 
     def _wait(self, work: Awaitable[None], messages: Iterator[bytes | Control]) -> None:
@@ -260,9 +260,11 @@ class WebSocket(asyncio.Protocol):
         self._shut()
         self._transport.abort()
 
-    def ping(self) -> None:
-        """Ask whether the peer is there; what it says sets `heard`."""
+    def ping(self) -> bool:
+        """Ask whether the peer is there; whether anything came since it was asked last, as far as it is read from."""
+        heard, self._heard = self._heard or self._work is not None, False
         self.write(control(Opcode.PING))
+        return heard
 
     def _shut(self) -> None:
         """Nothing is written after a close frame, and what still comes is of no interest."""

@@ -104,6 +104,8 @@ class FrameReader:
                 return
             self._frame = None
             if frame.opcode >= Opcode.CLOSE:
+                if frame.opcode == Opcode.CLOSE:
+                    _check_close(frame.payload)
                 yield Control(frame.opcode, bytes(frame.payload))
             elif self._message is None and frame.final:
                 yield bytes(frame.payload)
@@ -146,6 +148,13 @@ def _header(data: bytes, at: int) -> tuple[_Frame, int] | None:
     if size:
         length, at = int.from_bytes(data[at : at + size], "big"), at + size
     return _Frame(Opcode(first & 0x0F), bool(first & 0x80), data[at : at + 4], length), at + 4
+
+
+def _check_close(payload: bytearray) -> None:
+    code = int.from_bytes(payload[:2], "big")
+    # RFC 6455, section 7.4: below 3000 only registered codes, and none of those that stand for a missing one.
+    if payload and (len(payload) < 2 or not (1000 <= code < 1015 or 3000 <= code < 5000) or code in (1004, 1005, 1006)):
+        raise MalformedFrame("a close frame has a code that is none")
 
 
 def _unmask(mask: bytes, payload: bytes) -> bytes:

@@ -80,6 +80,9 @@ def test_pieces_do_not_matter(messages: list[list[bytes]], pings: bool, cuts: li
         frame(11, b"x"),
         frame(Opcode.PING, b"x" * 126),
         frame(Opcode.CLOSE, b"", final=False),
+        frame(Opcode.CLOSE, b"\x03"),
+        frame(Opcode.CLOSE, (1005).to_bytes(2, "big")),
+        frame(Opcode.CLOSE, (999).to_bytes(2, "big")),
         frame(Opcode.CONTINUATION, b"x"),
         frame(Opcode.BINARY, b"x", final=False) + frame(Opcode.BINARY, b"x"),
     ],
@@ -130,3 +133,10 @@ def test_a_close_frame_has_as_many_whole_characters_as_fit() -> None:
     sent = close(4400, "ü" * 100)
     assert sent[:4] == bytes([0x88, 2 + 122]) + (4400).to_bytes(2, "big")
     assert sent[4:].decode() == "ü" * 61
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", (1000).to_bytes(2, "big"), (1001).to_bytes(2, "big") + b"bye", (4400).to_bytes(2, "big")]
+)
+def test_a_close_frame_may_have_a_code_and_a_reason(payload: bytes) -> None:
+    assert read(FrameReader(LIMIT), frame(Opcode.CLOSE, payload)) == [Control(Opcode.CLOSE, payload)]
