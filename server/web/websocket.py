@@ -195,7 +195,7 @@ class WebSocket(asyncio.Protocol):
             if not self._closing:
                 self.write(control(Opcode.CLOSE, frame.payload[:2]))
             self._shut()
-            self._transport.close()
+            self._hang_up()
 
     def _wait_if_full(self) -> None:
         if not self._closing and (self._rooms.full or self.backlog() > self._unread_limit):
@@ -251,9 +251,7 @@ class WebSocket(asyncio.Protocol):
             return
         self.write(close(code, reason))
         self._shut()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(CLOSE_SECONDS, self.abort)
+        self._limit_closing()
 
     def abort(self) -> None:
         """Drop the connection and what it has not taken."""
@@ -273,6 +271,16 @@ class WebSocket(asyncio.Protocol):
         self.write = _discard
         self.backlog = _nothing
 
+    def _hang_up(self) -> None:
+        """Close the connection once the peer has taken all that was written, if it does so in time."""
+        self._limit_closing()
+        self._transport.close()
+
+    def _limit_closing(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(CLOSE_SECONDS, self.abort)
+
     def _says_nothing(self) -> None:
         self.close(self._silence, "nothing was said on this socket; send the handshake at once")
 
@@ -282,7 +290,7 @@ class WebSocket(asyncio.Protocol):
         self.fail(error)
         if answer(error).close_code == CloseCode.FRAMING:
             # Where the next frame begins is not known, so neither is where the peer's close frame would.
-            self._transport.close()
+            self._hang_up()
 
     def _fault(self, error: Exception) -> None:
         log.error("message not handled", exc_info=error)
