@@ -55,6 +55,22 @@ async def test_two_devices_that_wrote_offline_converge(server: ServerProcess, tm
         assert len(str(text_of(mine))) == len("mine theirs ")
 
 
+async def test_more_documents_than_a_server_gives_at_once_are_asked_for_in_groups(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    names = [f"d{number:04}" for number in range(1100)]
+    async with Client(server.url, path=tmp_path / "a") as a, Client(server.url, path=tmp_path / "b") as b:
+        for name in names:
+            document = await a.open(name, OFFLINE)
+            text = text_of(document)
+            text += name
+        pushed = await a.push()
+        assert (pushed.applied, a.unsynced()) == (1100, {})
+        theirs = [await b.open(name, OFFLINE) for name in names]
+        assert (await b.push()).requests == 3
+        assert [str(text_of(document)) for document in theirs] == names
+
+
 async def test_batches_are_bounded_by_count_and_by_bytes(server: ServerProcess, tmp_path: Path) -> None:
     by_count = Settings(batch_entries=4)
     by_bytes = Settings(batch_bytes=2000)

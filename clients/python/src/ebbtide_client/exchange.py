@@ -53,11 +53,14 @@ class Exchanges:
         exchange = _Exchange(self._outbox, self._replicas)
         largest = self._settings.batch_entries
         left = sys.maxsize if at_most is None else at_most
+        wanted = [name for name in documents if name in self._replicas]
         after, more = 0, True
-        while more:
-            batch = self._outbox.pending(documents, after, min(largest, left), self._settings.batch_bytes)
+        while more or wanted:
+            batch = self._outbox.pending(documents, after, min(largest, left), self._settings.batch_bytes) if more else []
             more = 0 < len(batch) < left and bool(self._outbox.pending(documents, batch[-1].id, 1, 0))
-            pull = [] if more else [self._replicas[name] for name in documents if name in self._replicas]
+            group = [] if more else wanted[: self._settings.batch_documents]
+            # Documents may have been closed meanwhile.
+            pull = [self._replicas[name] for name in group if name in self._replicas]
             try:
                 answer = await self._endpoint.sync(self._request(batch, pull))
             except Refused as error:
@@ -74,6 +77,7 @@ class Exchanges:
                     after, more = repeat_from - 1, True
                     continue
                 exchange.take_in(pull, answer)
+                del wanted[: len(group)]
             if batch:
                 after = batch[-1].id
                 left -= len(batch)

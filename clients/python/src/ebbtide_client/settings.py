@@ -13,6 +13,8 @@ class Settings:
     """Entries in one push at most; fewer while the server finds its requests too large."""
     batch_bytes: int = 1 << 20
     """Bytes of updates in one push at most, except that a larger single update travels alone."""
+    batch_documents: int = 500
+    """Open documents that one request asks for at most; a server gives 1,000."""
     request_timeout: float = 30.0
     """How long a push may take, and how long opening a socket may take."""
     heartbeat: float = 20.0
