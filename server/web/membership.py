@@ -11,7 +11,7 @@ from sync.rooms.peer import Peer
 from sync.rooms.room import Room
 
 RENEWAL_SECONDS = 30.0
-"""How long before its end a token is asked to be renewed, where the protocol can ask; half its life if that is shorter."""
+"""How long before its end a token is asked to be renewed, where the protocol can ask; one that lives no longer is asked for half-way."""
 
 
 class Membership:
@@ -45,7 +45,9 @@ class Membership:
             left = max(0.0, claims.expires_at - time.time())
             self._timers.append(loop.call_later(left, self._expire))
             if self._renew is not None and left > 0:
-                self._timers.append(loop.call_later(left - min(RENEWAL_SECONDS, left / 2), self._renew))
+                self._timers.append(
+                    loop.call_later(left - (RENEWAL_SECONDS if left > RENEWAL_SECONDS else left / 2), self._renew)
+                )
 
     def end(self) -> None:
         """Leave the room. Idempotent."""
