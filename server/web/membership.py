@@ -11,7 +11,7 @@ from sync.rooms.peer import Peer
 from sync.rooms.room import Room
 
 RENEWAL_SECONDS = 30.0
-"""How long before its end a token is asked to be renewed, where the protocol can ask; one that lives no longer is asked for half-way."""
+"""How long before its end a token is asked to be renewed, where the protocol can ask; of a shorter life, the half."""
 
 
 class Membership:
