@@ -87,6 +87,19 @@ class Document:
             self._apply_run(updates, verdicts)
         return verdicts
 
+    def contains(self, update: bytes, *, deletions: bool) -> bool:
+        """Whether the document has everything of the update.
+
+        Without `deletions` it has none that deletes: to find that out costs as much as to load the document.
+
+        Raises `MalformedUpdate`.
+        """
+        info = inspect(update)
+        clocks = self._clocks
+        if self._is_new(info) or any(clocks.get(client, 0) < clock for client, clock in info.needs.items()):
+            return False
+        return not info.deletes or (deletions and Document.load([self.encode()]).apply(update) is Verdict.DUPLICATE)
+
     def state_vector(self) -> bytes:
         """The encoded state vector."""
         return self._replica.state_vector()

@@ -11,8 +11,9 @@ from server.memory import give_back
 from server.metrics import Counters, Metrics
 from server.stores.sqlite import open_sqlite
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
+from server.web.bodies import Bodies
 from server.web.collab_socket import collab_socket
-from server.web.context import CONFIG, COUNTERS, ROOMS, SOCKETS, STORE, VERIFIER
+from server.web.context import BODIES, CONFIG, COUNTERS, ROOMS, SOCKETS, STORE, VERIFIER
 from server.web.document_socket import document_socket
 from server.web.health import routes
 from server.web.host import known_hosts
@@ -48,7 +49,8 @@ async def make_app(config: Config) -> web.Application:
     )
     counters = Counters()
     sockets = Sockets(limits.max_connections)
-    app = web.Application(middlewares=[middleware(counters), known_hosts(config)], client_max_size=limits.max_push_bytes)
+    app = web.Application(middlewares=[middleware(counters), known_hosts(config)])
+    app[BODIES] = Bodies(limits)
     app[CONFIG] = config
     app[STORE] = store
     app[ROOMS] = rooms

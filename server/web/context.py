@@ -7,10 +7,12 @@ from aiohttp import web
 from server.config import Config
 from server.metrics import Counters
 from server.tokens import TokenVerifier
+from server.web.bodies import Bodies
 from server.web.sockets import Sockets
 from sync.rooms.ports import Store
 from sync.rooms.registry import Rooms
 
+BODIES = web.AppKey("bodies", Bodies)
 CONFIG = web.AppKey("config", Config)
 COUNTERS = web.AppKey("counters", Counters)
 ROOMS = web.AppKey("rooms", Rooms)

@@ -8,7 +8,7 @@ from collections import Counter
 from aiohttp import web
 
 from server.web.access import bearer
-from server.web.context import CONFIG, COUNTERS, ROOMS, VERIFIER
+from server.web.context import BODIES, CONFIG, COUNTERS, ROOMS, VERIFIER
 from sync.protocol.push_codec import decode_push, encode_answer
 from sync.rooms.errors import StoreUnavailable
 from sync.rooms.push import answer
@@ -21,13 +21,13 @@ async def push(request: web.Request) -> web.Response:
     """Take entries and give deltas; docs/protocol.md has the format. Errors become problem+json in the middleware."""
     app = request.app
     claims = await app[VERIFIER].verify(bearer(request))
-    body = await request.read()
-    wanted = decode_push(body, request.content_type, max_entries=app[CONFIG].limits.max_push_entries)
-    try:
-        async with asyncio.timeout(PUSH_SECONDS):
-            result = await answer(app[ROOMS], claims, wanted)
-    except TimeoutError:
-        raise StoreUnavailable("the store did not take the entries in time; send the same request again") from None
+    async with app[BODIES].read(request) as body:
+        wanted = decode_push(body, request.content_type, max_entries=app[CONFIG].limits.max_push_entries)
+        try:
+            async with asyncio.timeout(PUSH_SECONDS):
+                result = await answer(app[ROOMS], claims, wanted)
+        except TimeoutError:
+            raise StoreUnavailable("the store did not take the entries in time; send the same request again") from None
     counters = app[COUNTERS]
     counters.pushes += 1
     statuses = Counter([receipt.status for receipt in result.receipts])

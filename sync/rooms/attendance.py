@@ -21,10 +21,11 @@ GATHER_MOST = 0.1
 class Attendance:
     """Who is here, and telling the others."""
 
-    __slots__ = ("_audience", "_changed", "_loop", "_presence", "_timer")
+    __slots__ = ("_audience", "_backlog_limit", "_changed", "_loop", "_presence", "_timer")
 
     def __init__(self, audience: Audience, limits: RoomLimits, loop: asyncio.AbstractEventLoop) -> None:
         self._audience = audience
+        self._backlog_limit = limits.backlog_bytes
         self._loop = loop
         self._presence = Presence(limits.presence_state_bytes, limits.presence_timeout)
         self._changed: set[int] = set()
@@ -49,8 +50,8 @@ class Attendance:
         self._tell(self._presence.expire(self._loop.time()))
 
     def show(self, peer: Peer) -> None:
-        """Send the peer everybody's state."""
-        if len(self._presence):
+        """Send the peer everybody's state, unless its transport holds too much already: states are renewed anyway."""
+        if len(self._presence) and peer.outlet.backlog() <= self._backlog_limit:
             peer.outlet.write(binary(peer.dialect.awareness(peer.address, self._presence.encode())))
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ class Peer:
 
     __slots__ = (
         "address",
+        "asked",
         "author",
         "behind",
         "can_write",
@@ -44,6 +45,8 @@ class Peer:
         self.behind: bytes | None = None
         self.silent = True
         self.causeless = 0
+        self.asked = False
+        """Whether it was asked for all that it has, and has not answered."""
 
     @property
     def live(self) -> bool:
@@ -63,6 +66,7 @@ class Peer:
 
     def ask(self, state_vector: bytes) -> None:
         """Ask for all that the peer has beyond `state_vector`."""
+        self.asked = True
         self.outlet.write(binary(self.dialect.step1(self.address, state_vector)))
 
     def ask_causes(self, state_vector: bytes) -> None:

@@ -38,10 +38,14 @@ Arrival = tuple[Peer, bytes, bool]
 """A peer, an update of its, and whether that is all that the peer has beyond what we had."""
 
 
-def _contains(document: Document, update: bytes) -> bool:
-    """Whether the document has everything of the update already: what a reader answers to our step 1, usually."""
+def _is_harmless(document: Document, arrival: Arrival) -> bool:
+    """Whether a reader says only what we have already; its deletions are looked up once each time that we ask for them."""
+    peer, update, whole = arrival
+    if update == EMPTY_UPDATE:
+        return True
+    answers, peer.asked = peer.asked and whole, peer.asked and not whole
     try:
-        return Document.load([document.encode()]).apply(update) is Verdict.DUPLICATE
+        return document.contains(update, deletions=answers)
     except CrdtError:
         return False
 
@@ -270,7 +274,7 @@ class Room:
         else:
             if size <= self._limits.document_bytes:
                 return document.apply_all(updates)
-        return self._apply(document, [update for _, update, _ in arrivals], [peer for peer, _, _ in arrivals])
+        return self._apply(document, [update for _, update, _ in arrivals], arrivals)
 
     def _apply_pushed(
         self, updates: Sequence[bytes], author: str, device: str, lineages: Sequence[str | None]
@@ -295,15 +299,15 @@ class Room:
             self._wake(self.log)
         return outcomes
 
-    def _apply(self, document: Document, updates: Sequence[bytes], authors: Sequence[Peer] | None = None) -> list[Outcome]:
+    def _apply(self, document: Document, updates: Sequence[bytes], arrivals: Sequence[Arrival] | None = None) -> list[Outcome]:
         """Apply what is allowed, in one go; an outcome for each update."""
         limits = self._limits
         refusals: dict[int, RoomError] = {}
         size = document.size
         for index, update in enumerate(updates):
             size += len(update)
-            if authors is not None and not authors[index].can_write:
-                if update != EMPTY_UPDATE and not _contains(document, update):
+            if arrivals is not None and not arrivals[index][0].can_write:
+                if not _is_harmless(document, arrivals[index]):
                     refusals[index] = Forbidden("this token may read the document but not change it")
             elif len(update) > limits.update_bytes:
                 refusals[index] = UpdateTooLarge(len(update), limits.update_bytes)

@@ -7,7 +7,7 @@ import base64
 import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -490,3 +490,32 @@ async def open_rooms(http: aiohttp.ClientSession, server: ServerProcess, prefix:
             while not (await socket.receive_bytes()).startswith(name + b"\x00\x01"):
                 pass
             await socket.send_bytes(name + b"\x07")
+
+
+@asynccontextmanager
+async def half_sent(server: ServerProcess, size: int) -> AsyncIterator[asyncio.StreamReader]:
+    """A push that stops after `size` of its bytes."""
+    port = int(server.url.rsplit(":", 1)[1])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST /api/v1/sync HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/msgpack\r\n"
+    writer.write(f"{head}Content-Length: {size + 1}\r\n\r\n".encode() + bytes(size))
+    try:
+        yield reader
+    finally:
+        writer.close()
+
+
+async def test_pushes_that_never_end_hold_a_bounded_share_of_memory_and_are_given_up(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    size = MIB - 1000
+    with ServerProcess(tmp_path, "--max-push-bytes", "1MiB", "--handshake-seconds", "3") as node:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
+            slow = [await stack.enter_async_context(half_sent(node, size)) for _ in range(8)]
+            await asyncio.sleep(0.5)
+            async with half_sent(node, size) as refused:
+                assert (await refused.readline()).startswith(b"HTTP/1.1 503 ")
+            for reader in slow:
+                assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+        answer = await push(http, node, [{"id": "1", "doc": "after", "update": update_of()}])
+        assert answer["receipts"][0]["status"] == "applied"

@@ -72,6 +72,9 @@ async def test_who_asks_is_shown_everybody_and_nothing_when_nobody_is_there() ->
     attendance.receive(ada, state(1, 1, '"ada"'))
     attendance.show(bob)
     assert b"ada" in outlets[1].of(Awareness)[0].update
+    outlets[1].stuck = RoomLimits().backlog_bytes + 1
+    attendance.show(bob)
+    assert len(outlets[1].writes) == 1, "who does not read is shown nothing more"
     attendance.close()
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pycrdt import Text
 
 from crdt.document import Verdict
 from crdt.errors import MalformedStateVector, MalformedUpdate
@@ -89,6 +90,23 @@ async def test_a_reader_is_refused_an_edit_and_may_repeat_what_is_known(tmp_path
         assert forbidden not in reader.outlet.updates
         assert reader.outlet.errors == []
         assert await here.stored_text() == "a"
+
+
+async def test_a_readers_deletions_are_looked_up_once_for_each_time_that_it_is_asked(tmp_path: Path) -> None:
+    async with node(tmp_path) as here:
+        writer, reader = await here.client(), await here.client(can_write=False)
+        writer.edit("ab")
+        del writer.doc.get("text", type=Text)[0:1]
+        everything = writer.doc.get_update()
+        writer.send(everything)
+        await writer.acknowledged(everything)
+        for _ in range(3):
+            writer.room.receive(reader.peer, everything, whole=True)
+        reader.send(EMPTY_UPDATE)
+        await reader.acknowledged(EMPTY_UPDATE)
+        # What the writer wrote, and one acknowledgement.
+        assert reader.outlet.updates.count(everything) == 2
+        assert reader.outlet.errors == []
 
 
 async def test_limits_of_update_and_document_are_kept(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Reads the bodies of pushes, so many bytes at a time on the whole node and none that stand still."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from server.config import Limits
+from sync.rooms.errors import Overloaded
+
+BODIES_FACTOR = 8
+"""How many of the largest bodies a node holds at once, in bytes. Each is held until its push is answered."""
+
+
+class Bodies:
+    """What clients have sent of pushes that are not answered. A body counts by what has come of it, not by its length."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._largest = limits.max_push_bytes
+        self._limit = limits.max_push_bytes * BODIES_FACTOR
+        self._patience = limits.handshake_seconds
+        self._held = 0
+
+    @asynccontextmanager
+    async def read(self, request: web.Request) -> AsyncIterator[bytes]:
+        """The whole body, which counts until the block ends.
+
+        Raises `HTTPRequestEntityTooLarge`, `HTTPRequestTimeout` when nothing more comes, and `Overloaded`.
+        """
+        if (request.content_length or 0) > self._largest:
+            raise web.HTTPRequestEntityTooLarge(self._largest, request.content_length or 0)
+        body = bytearray()
+        try:
+            while chunk := await self._next(request):
+                body += chunk
+                self._held += len(chunk)
+                if len(body) > self._largest:
+                    raise web.HTTPRequestEntityTooLarge(self._largest, len(body))
+                if self._held > self._limit:
+                    raise Overloaded("too many pushes are on their way to this node; send the same request again in a moment")
+            yield bytes(body)
+        finally:
+            self._held -= len(body)
+
+    async def _next(self, request: web.Request) -> bytes:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await request.content.readany()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(reason="the body stopped coming; send the same request again") from None
