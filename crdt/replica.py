@@ -13,10 +13,10 @@ from crdt.updates import EMPTY_UPDATE, decode_state_vector, is_panic, merge
 _TAIL_FLOOR = 8 * 1024
 """Up to this many bytes of updates stay as they came, however small the document is."""
 
-_ABSORBED = 4
+_ABSORBED = 16
 """How many times as large as what is added a document may be for starting anew ..."""
 
-_ABSORBED_BYTES = 4 << 20
+_ABSORBED_BYTES = 1 << 20
 """... and how large at most, since everybody waits meanwhile."""
 
 
