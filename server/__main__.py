@@ -23,6 +23,9 @@ log = logging.getLogger("ebbtide")
 BACKLOG = 1024
 """Connections that the kernel holds until they are accepted: a whole office may come back at once."""
 
+KEEPALIVE_SECONDS = 30.0
+"""How long a connection may be open without a whole request, before the first and between two."""
+
 CLOSING_SHARE = 0.2
 """Of the time for a shutdown, the part over which sockets are closed. The rest is for commits that are slow."""
 
@@ -57,7 +60,14 @@ async def serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0, tcp_keepalive=True)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=1.0,
+        tcp_keepalive=True,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+    )
     await runner.setup()
     site = web.TCPSite(runner, config.host, config.port, backlog=BACKLOG)
     try:

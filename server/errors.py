@@ -84,6 +84,7 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     rooms.LineageDiffers: Answer(409, CloseCode.CONFLICT, "The document was made anew"),
     rooms.PeerIncoherent: Answer(409, CloseCode.CONFLICT, "The updates build on others that never come"),
     rooms.Overloaded: Answer(503, CloseCode.TRY_LATER, "The server has too much work"),
+    rooms.AnswerFull: Answer(503, CloseCode.TRY_LATER, "The answer is full"),
     rooms.ShuttingDown: Answer(503, CloseCode.RESTART, "The server restarts"),
     tokens.TokenError: _UNAUTHENTICATED,
     tokens.TokenMissing: Answer(401, CloseCode.UNAUTHENTICATED, "A token is needed"),

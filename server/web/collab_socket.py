@@ -119,12 +119,14 @@ class _Connection:
 
     def _admit(self, address: str, document: str, claims: Claims) -> None:
         can_write = claims.can_write(document)
-        self.outlet.write(binary(DIALECT.granted(address, can_write)))
+        granted = binary(DIALECT.granted(address, can_write))
         membership = self._memberships.get(address)
         if membership is not None:
+            self.outlet.write(granted)
             membership.hold(claims)
             return
         room = self._rooms.open(document)
+        self.outlet.write(granted)
         peer = Peer(_DocumentOutlet(self, address), DIALECT, address, author=claims.subject, can_write=can_write)
         self._memberships[address] = Membership(
             room,

@@ -40,6 +40,7 @@ class Membership:
         """Go by these claims from now on: a renewed token."""
         self._cancel()
         self.peer.can_write = claims.can_write(self.room.name)
+        self.peer.author = claims.subject
         if claims.expires_at is not None:
             loop = asyncio.get_running_loop()
             left = max(0.0, claims.expires_at - time.time())

@@ -84,6 +84,12 @@ class Overloaded(RoomError):
     transient = True
 
 
+class AnswerFull(RoomError):
+    """What was asked for is more than one answer holds. It is given to whoever asks for it alone, or with less."""
+
+    code = "answer-full"
+
+
 class ShuttingDown(RoomError):
     """The node stops. Whoever connects again reaches another node, or this one started anew."""
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from crdt.document import Verdict
 from crdt.errors import CrdtError
 from sync.protocol.push import Changed, Delta, PushAnswer, PushEntry, PushRequest, Receipt, Refusal
-from sync.rooms.errors import Forbidden, RoomError
+from sync.rooms.errors import AnswerFull, Forbidden, RoomError
 from sync.rooms.registry import Rooms
 
 CHANGES_PAGE = 1000
@@ -27,6 +27,13 @@ class Access(Protocol):
     def can_read(self, document: str) -> bool: ...
 
     def can_write(self, document: str) -> bool: ...
+
+
+PULLED_AT_ONCE = 4
+"""Documents whose deltas are made at a time."""
+
+ANSWER_BYTES = 16 << 20
+"""Once the deltas of an answer are larger than this, no further ones are added."""
 
 
 async def answer(rooms: Rooms, access: Access, request: PushRequest) -> PushAnswer:
@@ -91,8 +98,21 @@ def _rejected(entry: PushEntry, error: CrdtError | RoomError) -> Receipt:
 
 
 async def _pull(rooms: Rooms, access: Access, wanted: Mapping[str, bytes]) -> dict[str, Delta | Refusal]:
-    deltas = await asyncio.gather(*[_delta(rooms, access, document, wanted[document]) for document in wanted])
-    return dict(zip(wanted, deltas, strict=True))
+    """Deltas in the order of `wanted`, as many as one answer holds and at least one."""
+    deltas: dict[str, Delta | Refusal] = {}
+    size = 0
+    names = list(wanted)
+    for start in range(0, len(names), PULLED_AT_ONCE):
+        if size > ANSWER_BYTES:
+            deltas |= dict.fromkeys(
+                names[start:], Refusal(AnswerFull.code, "the answer is full; ask for this in another")
+            )
+            break
+        group = names[start : start + PULLED_AT_ONCE]
+        found = await asyncio.gather(*[_delta(rooms, access, document, wanted[document]) for document in group])
+        size += sum(len(each.update) for each in found if isinstance(each, Delta))
+        deltas |= zip(group, found, strict=True)
+    return deltas
 
 
 async def _delta(rooms: Rooms, access: Access, document: str, state_vector: bytes) -> Delta | Refusal:

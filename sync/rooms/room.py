@@ -207,8 +207,9 @@ class Room:
             greetings, self._greetings = self._greetings, []
             state_vector = document.state_vector()
             for peer in greetings:
-                peer.ask(state_vector)
-                self.awareness_query(peer)
+                if peer in self.audience:
+                    peer.ask(state_vector)
+                    self.awareness_query(peer)
         if self._joining:
             joining, self._joining = self._joining, []
             for peer in joining:

@@ -71,6 +71,18 @@ async def test_more_documents_than_a_server_gives_at_once_are_asked_for_in_group
         assert [str(text_of(document)) for document in theirs] == names
 
 
+async def test_what_one_answer_has_no_room_for_is_asked_for_again(server: ServerProcess, tmp_path: Path) -> None:
+    names = [f"large{number}" for number in range(6)]
+    async with Client(server.url, path=tmp_path / "a") as a, Client(server.url, path=tmp_path / "b") as b:
+        for name in names:
+            text = text_of(await a.open(name, OFFLINE))
+            text += name * 800_000
+        await a.push()
+        theirs = [await b.open(name, OFFLINE) for name in names]
+        assert (await b.push()).requests == 2
+        assert [len(str(text_of(document))) for document in theirs] == [800_000 * len(name) for name in names]
+
+
 async def test_batches_are_bounded_by_count_and_by_bytes(server: ServerProcess, tmp_path: Path) -> None:
     by_count = Settings(batch_entries=4)
     by_bytes = Settings(batch_bytes=2000)

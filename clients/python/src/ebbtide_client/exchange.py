@@ -76,8 +76,7 @@ class Exchanges:
                 if repeat_from is not None:
                     after, more = repeat_from - 1, True
                     continue
-                exchange.take_in(pull, answer)
-                del wanted[: len(group)]
+                wanted[: len(group)] = exchange.take_in(pull, answer)
             if batch:
                 after = batch[-1].id
                 left -= len(batch)
@@ -164,8 +163,9 @@ class _Exchange:
         else:
             self._outbox.reject(entry.id, code, reason)
 
-    def take_in(self, pull: Sequence[Replica], answer: Mapping[str, Any]) -> None:
-        """Go by the deltas."""
+    def take_in(self, pull: Sequence[Replica], answer: Mapping[str, Any]) -> list[str]:
+        """Go by the deltas. Returns the documents for which the answer had no room; the first always has."""
+        left: list[str] = []
         deltas = answer.get("deltas")
         for replica in pull:
             delta = deltas.get(replica.name) if isinstance(deltas, Mapping) else None
@@ -178,9 +178,12 @@ class _Exchange:
                     replica.integrate(update)
                 except LineageDiffers as error:
                     self.problems.append(error)
+            elif code == "answer-full" and replica is not pull[0]:
+                left.append(replica.name)
             elif code == "forbidden":
                 self.problems.append(AccessDenied(reason))
             elif code in _ABOUT_THE_SERVER:
                 self.problems.append(ServerBusy(reason))
             else:
                 self.problems.append(Refused(reason, HTTPStatus.OK, code))
+        return left
