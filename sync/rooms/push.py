@@ -104,9 +104,7 @@ async def _pull(rooms: Rooms, access: Access, wanted: Mapping[str, bytes]) -> di
     names = list(wanted)
     for start in range(0, len(names), PULLED_AT_ONCE):
         if size > ANSWER_BYTES:
-            deltas |= dict.fromkeys(
-                names[start:], Refusal(AnswerFull.code, "the answer is full; ask for this in another")
-            )
+            deltas |= dict.fromkeys(names[start:], Refusal(AnswerFull.code, "the answer is full; ask for this in another"))
             break
         group = names[start : start + PULLED_AT_ONCE]
         found = await asyncio.gather(*[_delta(rooms, access, document, wanted[document]) for document in group])
