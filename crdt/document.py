@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from crdt.errors import CrdtError, MalformedUpdate, MissingCauses
+from crdt.errors import CrdtError, MalformedUpdate, MissingCauses, TooManyTypes
 from crdt.info import UpdateInfo
 from crdt.pairs import PairWalk, Position, may_have_pairs, spell_out
 from crdt.plain import insert_text
@@ -14,6 +14,14 @@ from crdt.updates import decode_state_vector, inspect
 
 _LARGE = 256
 """Bytes from which an update is more than somebody's typing: an offline queue, or a document that is brought along."""
+
+
+MAX_TYPES = 300_000
+"""Nested shared types that a document may have. yrs deletes them by recursion, level by level; how deep they are nested would
+be dearer to know than how many there are, and this many levels fit the stack that the server asks for."""
+
+_TYPE_BYTES = 8
+"""The least that an encoded nested type takes."""
 
 
 class Verdict(Enum):
@@ -30,13 +38,17 @@ class Document:
     there is decided from the clocks before yrs sees it.
     """
 
-    __slots__ = ("_clocks", "_pairs", "_replica")
+    __slots__ = ("_clocks", "_full_at", "_pairs", "_replica", "_types")
 
     def __init__(self) -> None:
         self._replica = Replica()
         self._clocks: dict[int, int] = {}
         # The middles of the surrogate pairs that were ever inserted.
         self._pairs: set[Position] = set()
+        # At most so many nested shared types are in it.
+        self._types = 0
+        # The document's size when they were counted last and were too many.
+        self._full_at: int | None = None
 
     @classmethod
     def load(cls, updates: Iterable[bytes]) -> Document:
@@ -55,6 +67,7 @@ class Document:
         else:
             document._replica = Replica(log)
             document._clocks = document._replica.clocks()
+            document._types = document.size // _TYPE_BYTES
         return document
 
     @property
@@ -136,6 +149,12 @@ class Document:
             if not new and not info.deletes:
                 verdicts.append(Verdict.DUPLICATE)
                 continue
+            if info.types and self._types + info.types > MAX_TYPES:
+                if run:
+                    break
+                if not self._has_room(info.types):
+                    verdicts.append(TooManyTypes(MAX_TYPES))
+                    continue
             cut = self._cut(update) if self._pairs or info.has_pairs else None
             if cut or not new:
                 if run:
@@ -199,8 +218,21 @@ class Document:
         clocks = self._clocks
         return any(clocks.get(client, 0) < end for client, (_, end) in info.inserts.items())
 
+    def _has_room(self, types: int) -> bool:
+        """Count the nested types that are left of those that were ever inserted, and say whether as many more fit in.
+
+        Counting costs as much as encoding the document several times. It is not done again before a tenth of it is gone.
+        """
+        if self._full_at is not None and self.size > self._full_at * 0.9:
+            return False
+        self._types = inspect(self.encode()).types
+        fits = self._types + types <= MAX_TYPES
+        self._full_at = None if fits else self.size
+        return fits
+
     def _advance(self, info: UpdateInfo) -> None:
         """From here on, what the update inserts counts as known."""
+        self._types += info.types
         clocks = self._clocks
         for client, (_, end) in info.inserts.items():
             if clocks.get(client, 0) < end:

@@ -33,6 +33,16 @@ class MalformedPresence(CrdtError):
     code = "malformed-presence"
 
 
+class TooManyTypes(CrdtError):
+    """The document would have more nested shared types than one may have. `limit` says how many."""
+
+    code = "too-many-types"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the document would have more than {limit} nested shared types; use a second document")
+        self.limit = limit
+
+
 class MissingCauses(CrdtError):
     """The update builds on edits that the document has not seen; it can be applied once they have arrived.
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pycrdt import Doc, Text
+from pycrdt import Array, Doc, Map, Text
 
 from crdt.document import Document, Verdict
-from crdt.errors import CrdtError, MalformedStateVector, MalformedUpdate, MissingCauses
+from crdt.errors import CrdtError, MalformedStateVector, MalformedUpdate, MissingCauses, TooManyTypes
 from crdt.updates import EMPTY_STATE_VECTOR, EMPTY_UPDATE, decode_state_vector, encode_state_vector, inspect, merge
 from tests.crdt.recordings import ALL, record
 
@@ -212,3 +212,42 @@ def test_two_people_typing_at_once_end_with_the_recorded_text(traces: Path) -> N
     copy.apply_update(document.encode())
     assert written
     assert str(copy.get("text", type=Text)) == str(text)
+
+
+def maps_in_a_list(count: int) -> tuple[Doc[Any], list[bytes]]:
+    doc: Doc[Any] = Doc({"list": Array()})
+    updates: list[bytes] = []
+    subscription = doc.observe(lambda event: updates.append(event.update))
+    for number in range(count):
+        doc["list"].append(Map({"number": number}))
+    doc.unobserve(subscription)
+    return doc, updates
+
+
+def test_a_document_has_so_many_nested_types_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crdt.document.MAX_TYPES", 10)
+    _, updates = maps_in_a_list(12)
+    document = Document()
+    answers = document.apply_all(updates)
+    assert answers[:10] == [Verdict.APPLIED] * 10
+    assert isinstance(answers[10], TooManyTypes)
+    state = document.encode()
+    with pytest.raises(TooManyTypes):
+        document.apply(updates[10])
+    assert document.encode() == state
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_what_is_deleted_makes_room_for_other_nested_types(monkeypatch: pytest.MonkeyPatch, reloaded: bool) -> None:
+    monkeypatch.setattr("crdt.document.MAX_TYPES", 10)
+    doc, updates = maps_in_a_list(10)
+    document = Document()
+    document.apply_all(updates)
+    before = doc.get_state()
+    del doc["list"][0:8]
+    document.apply(doc.get_update(before))
+    if reloaded:
+        document = Document.load([document.encode()])
+    before = doc.get_state()
+    doc["list"].append(Map({"number": 11}))
+    assert document.apply(doc.get_update(before)) is Verdict.APPLIED
