@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -53,8 +54,14 @@ async def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the exit status."""
     try:
         app = await make_app(config)
-    except (RoomError, OSError) as error:
-        print(f"ebbtide: {getattr(error, 'reason', error)}", file=sys.stderr)
+    except RoomError as error:
+        print(f"ebbtide: {error.reason}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"ebbtide: the folder {config.data} cannot be used ({error.strerror}); make it, or name another with --data",
+            file=sys.stderr,
+        )
         return 2
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -73,7 +80,7 @@ async def serve(config: Config) -> int:
     try:
         await site.start()
     except OSError as error:
-        print(f"ebbtide: cannot listen on {config.host}:{config.port}: {error.strerror}", file=sys.stderr)
+        print(f"ebbtide: cannot listen on {config.host}:{config.port}: {_why_not(error)}", file=sys.stderr)
         await close_app(app)
         return 2
     # Modules and the application live as long as the process; what follows is mostly acyclic and freed by counting.
@@ -105,6 +112,17 @@ async def _drain(app: web.Application, site: web.TCPSite, seconds: float) -> Non
             await app[ROOMS].settle()
     except TimeoutError:
         log.error("stopped with edits that are not durable and were not acknowledged")
+
+
+def _why_not(error: OSError) -> str:
+    """What keeps the server from its address, and what to do. uvloop wraps the system's words in its own."""
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there; end it, or choose another --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address; choose another --host"
+    if error.errno == errno.EACCES:
+        return "that needs more rights; choose a --port above 1023"
+    return str(error.strerror)
 
 
 def _address(runner: web.AppRunner, config: Config) -> str:

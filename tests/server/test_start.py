@@ -1,0 +1,36 @@
+"""What `ebbtide serve` says when it cannot start: one line with what to do, exit status 2, no traceback."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def serve(*arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "server", "serve", "--open", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        status, said = serve("--port", port, "--data", str(tmp_path))
+    assert (status, said) == (
+        2,
+        f"ebbtide: cannot listen on 127.0.0.1:{port}: another program listens there; end it, or choose another --port\n",
+    )
+
+
+def test_a_data_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    status, said = serve("--port", "0", "--data", str(tmp_path / "file"))
+    assert status == 2
+    assert said.startswith(f"ebbtide: the folder {tmp_path / 'file'} cannot be used (")
+    assert said.endswith("or name another with --data\n")
+    assert said.count("\n") == 1
