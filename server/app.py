@@ -9,6 +9,8 @@ from server.config import Config
 from server.keys import key_source
 from server.memory import give_back
 from server.metrics import Counters, Metrics
+from server.stores.mongo import open_mongo
+from server.stores.mongo_client import MongoOptions
 from server.stores.sqlite import open_sqlite
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
 from server.web.bodies import Bodies
@@ -21,16 +23,16 @@ from server.web.problem import middleware
 from server.web.sockets import Sockets
 from server.web.sync import push
 from sync.rooms.limits import RoomLimits
+from sync.rooms.ports import Store
 from sync.rooms.registry import Rooms
 
 
 async def make_app(config: Config) -> web.Application:
     """The server, ready to be run. The caller calls `close_app` at the end.
 
-    Raises `StoreUnusable` or `StoreUnavailable` when the database cannot be opened.
+    Raises `StoreUnusable` or `StoreUnavailable` when the database cannot be opened, `OSError` when its folder cannot be made.
     """
-    config.data.mkdir(parents=True, exist_ok=True)
-    store = await open_sqlite(config.data / "ebbtide.sqlite")
+    store = await _store(config)
     limits = config.limits
     rooms = Rooms(
         store,
@@ -69,6 +71,15 @@ async def close_app(app: web.Application) -> None:
     await app[ROOMS].close()
     await app[STORE].close()
     await app[VERIFIER].close()
+
+
+async def _store(config: Config) -> Store:
+    storage = config.storage
+    if not storage.url:
+        config.data.mkdir(parents=True, exist_ok=True)
+        return await open_sqlite(config.data / "ebbtide.sqlite")
+    options = MongoOptions(storage.driver, storage.pool_most, storage.pool_least, storage.timeout, storage.reads)
+    return await open_mongo(storage.url, options)
 
 
 def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets) -> Metrics:

@@ -25,6 +25,8 @@ from server.values import KIB, MIB, is_loopback
 MIN_SECRET_BYTES = 32
 """HS256 wants a key at least as long as its hash (RFC 7518, section 3.2)."""
 
+MAX_MONGO_UPDATE = 14 * MIB
+
 _SECRET_VARIABLE = "EBBTIDE_TOKEN_SECRET"  # noqa: S105 - a name, not a secret
 _MAX_KEY_FILE_BYTES = 64 * KIB
 _PREFIX = "EBBTIDE_"
@@ -80,6 +82,23 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """Where documents are kept. `url` is "" for SQLite in the data folder, or the address of a MongoDB, which may hold a
+    password and so shows in no `repr`."""
+
+    url: str = field(
+        default="", repr=False, metadata={"option": _Option("--store", values.text, "", "mongodb://... instead of SQLite")}
+    )
+    driver: str = _option("--store-driver", values.one_of("pymongo", "motor"), "pymongo", "pymongo or motor")
+    pool_most: int = _option("--store-pool-most", values.count, 50, "connections to MongoDB")
+    pool_least: int = _option("--store-pool-least", values.count, 10, "connections to MongoDB that are kept when idle")
+    timeout: float = _option("--store-timeout", values.seconds, 5.0, "seconds to wait for a MongoDB that can be written to")
+    reads: str = _option(
+        "--store-reads", values.one_of("primary", "secondary"), "primary", "members that listings, which may lag, are read from"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
     """Where the keys that sign tokens come from: exactly one source unless the server is open.
 
@@ -108,6 +127,7 @@ class Config:
     log_format: str = _option("--log-format", values.one_of("text", "json"), "text", "text or json")
     log_level: str = _option("--log-level", values.one_of("debug", "info", "warning", "error"), "info", "least level to log")
     limits: Limits = field(default_factory=Limits)
+    storage: Storage = field(default_factory=Storage)
     tokens: Tokens = field(default_factory=Tokens)
 
     def admits_origin(self, origin: str | None, host: str) -> bool:
@@ -149,12 +169,13 @@ _ISSUER = _Option("--token-issuer", values.text, None, "the `iss` that tokens mu
 _AUDIENCE = _Option("--token-audience", values.text, None, "the `aud` that tokens must carry")
 
 
-def _options(cls: type[Config | Limits]) -> dict[str, _Option]:
+def _options(cls: type[Config | Limits | Storage]) -> dict[str, _Option]:
     return {each.name: each.metadata["option"] for each in fields(cls) if "option" in each.metadata}
 
 
 _ALL = (
     *_options(Config).values(),
+    *_options(Storage).values(),
     *(_SECRET_FILE, _KEY_FILE, _JWKS_URL, _ISSUER, _AUDIENCE),
     *_options(Limits).values(),
 )
@@ -171,9 +192,11 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     config = Config(
         **{name: settings[option.flag] for name, option in _options(Config).items()},
         limits=Limits(**{name: settings[option.flag] for name, option in _options(Limits).items()}),
+        storage=Storage(**{name: settings[option.flag] for name, option in _options(Storage).items()}),
         tokens=_tokens(settings, environ.get(_SECRET_VARIABLE)),
     )
     _refuse_unsafe(config)
+    _refuse_unstorable(config)
     return config
 
 
@@ -302,3 +325,14 @@ def _refuse_unsafe(config: Config) -> None:
             f"nobody could connect: say what signs your tokens ({_SECRET_FILE.flag}, {_KEY_FILE.flag} or "
             f"{_JWKS_URL.flag}), or try the server on this machine alone with --open"
         )
+
+
+def _refuse_unstorable(config: Config) -> None:
+    url = config.storage.url
+    if not url:
+        return
+    # Never the address itself: it may hold a password.
+    if not url.startswith(("mongodb://", "mongodb+srv://")):
+        raise ConfigError("--store takes mongodb://HOST/DATABASE; without it, SQLite keeps everything in --data")
+    if config.limits.max_update_bytes > MAX_MONGO_UPDATE:
+        raise ConfigError("--max-update-bytes may be 14MiB at most with MongoDB, whose documents have 16 MiB")

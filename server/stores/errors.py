@@ -8,10 +8,10 @@ from sync.rooms.errors import RoomError
 
 
 class StoreUnusable(RoomError):
-    """The store cannot be opened here, and trying again does not help. `path` is its file."""
+    """The store cannot be opened here, and trying again does not help. `place` is its file, or its address without secrets."""
 
     code = "store-unusable"
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = path
+    def __init__(self, place: Path | str, reason: str) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.place = place

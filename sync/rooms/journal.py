@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from sync.rooms.peer import Peer
 
 
+MERGE_BYTES = 8 << 20
+"""Updates are merged into a draft up to this size, since stores bound what an entry may hold."""
+
+
 class Waiting(NamedTuple):
     """A future that is told an entry's number once everything up to `ticket` is durable."""
 
@@ -109,10 +113,12 @@ class Journal:
             ticket = self.durable
             run: list[bytes] = []
             author = device = ""
+            size = 0
             for update, by, on in self._drafts:
-                if run and (by != author or on != device):
+                size += len(update)
+                if run and (by != author or on != device or size > MERGE_BYTES):
                     self._board(run, author, device, ticket)
-                    run = []
+                    run, size = [], len(update)
                 author, device = by, on
                 run.append(update)
                 ticket += 1

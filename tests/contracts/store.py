@@ -236,8 +236,12 @@ class StoreContract(ABC):
             logs = {document: await whole_log(store, document) for document, _, _ in acknowledged}
             for document, seq, update in acknowledged:
                 assert logs[document][seq - 1].update == update
+            assert await store.heads(logs) == {document: len(log) for document, log in logs.items()}
+            seen: dict[str, int] = {}
+            await drain(store, 0, seen)
             for document, log in logs.items():
                 assert [entry.seq for entry in log] == list(range(1, len(log) + 1))
+                assert seen[document] == len(log)
                 assert await store.append([Append(document, len(log), [Draft(b"on")], LINEAGE)]) == [Appended(len(log) + 1)]
         finally:
             await store.close()
@@ -331,6 +335,20 @@ class StoreContract(ABC):
         assert await store.compact("a", 4980) == 4980
         assert [entry.seq for entry in await store.read("a", 4980, 100)] == list(range(4981, 5001))
         assert len((await store.load("b")).entries) == 10
+
+    async def test_a_writer_that_slept_through_a_compaction(self, store: Store, other: Store) -> None:
+        for sleeper, name in ((store, "a"), (other, "b")):
+            awake = other if sleeper is store else store
+            await fill(sleeper, name, 3)
+            assert await awake.append([Append(name, 3, numbered(4, 7), "L")]) == [Appended(7)]
+            assert await awake.append([Append(name, 7, numbered(8, 10), "L")]) == [Appended(10)]
+            await awake.snapshot(name, 10, b"state")
+            assert await awake.compact(name, 10) == 10
+            late = [Append("c" + name, 0, [Draft(b"x")], "L"), Append(name, 3, [Draft(b"late")], "L")]
+            assert await sleeper.append(late) == [Appended(1), Conflict(10, "L")]
+            assert await awake.load(name) == Stored("L", 10, 10, b"state", [])
+            assert await sleeper.append([Append(name, 10, [Draft(b"11")], "L")]) == [Appended(11)]
+            assert updates((await awake.load(name)).entries) == [b"11"]
 
     async def test_a_document_without_entries_goes_on(self, backend: StoreBackend, store: Store, other: Store) -> None:
         await fill(store, "before", 1)

@@ -1,0 +1,264 @@
+"""The connection to MongoDB: the guarantees that are asked for, the collections, and what the driver's errors mean.
+
+The reasons for the collections are in docs/design/mongo-store.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, NamedTuple, TypeVar, cast
+from urllib.parse import unquote
+
+from bson.codec_options import CodecOptions
+from pymongo import AsyncMongoClient, ReadPreference
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.uri_parser import parse_uri
+from pymongo.write_concern import WriteConcern
+
+from server.stores.errors import StoreUnusable
+from sync.rooms.errors import StoreUnavailable
+
+SCHEMA_VERSION = 1
+AUTHENTICATION_FAILED = 18
+UNAUTHORIZED = 13
+NAMESPACE_EXISTS = 48
+COLLECTIONS = ("log", "documents", "parts", "uploads", "meta")
+TRANSACTION_ATTEMPTS = 50
+CONFLICT_PAUSE = 0.002
+"""Seconds before a transaction that met another one is tried again, growing with every attempt."""
+
+Row = dict[str, Any]
+T = TypeVar("T")
+
+
+class MongoOptions(NamedTuple):
+    """How a node talks to MongoDB. `timeout` is in seconds: for finding a primary, connecting, and a place in the pool."""
+
+    driver: str = "pymongo"
+    """`pymongo` or `motor`."""
+    pool_most: int = 50
+    pool_least: int = 10
+    timeout: float = 5.0
+    lagging_reads: str = "primary"
+    """Where listings that may lag are read: `primary` or `secondary`."""
+
+
+class Mongo(NamedTuple):
+    """An open database. All collections write with `w: majority, j: true` and read with `majority` from the primary."""
+
+    client: AsyncMongoClient[Row]
+    log: AsyncCollection[Row]
+    documents: AsyncCollection[Row]
+    parts: AsyncCollection[Row]
+    uploads: AsyncCollection[Row]
+    meta: AsyncCollection[Row]
+    listing: AsyncCollection[Row]
+    """`documents` as listings may read it."""
+    durable: WriteConcern
+    timeout: float
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncClientSession]:
+        """A causally consistent session."""
+        async with await _awaited(self.client.start_session()) as session:
+            yield session
+
+    async def transact(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
+        """Run `work` in a transaction, again when it met another one; returns once it is durable.
+
+        `work` may run several times. Raises `PyMongoError`; then the outcome may be unknown.
+        """
+        async with self.session() as session:
+            for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
+                await _awaited(session.start_transaction(ReadConcern("snapshot"), self.durable, ReadPreference.PRIMARY))
+                try:
+                    result = await work(session)
+                    await self._commit(session)
+                except PyMongoError as error:
+                    if session.in_transaction:
+                        await session.abort_transaction()
+                    if not error.has_error_label("TransientTransactionError") or attempt == TRANSACTION_ATTEMPTS:
+                        raise
+                except BaseException:
+                    if session.in_transaction:
+                        await session.abort_transaction()
+                    raise
+                else:
+                    return result
+                await asyncio.sleep(CONFLICT_PAUSE * attempt)
+            raise AssertionError("unreachable")
+
+    async def _commit(self, session: AsyncClientSession) -> None:
+        try:
+            await session.commit_transaction()
+        except PyMongoError as error:
+            if not error.has_error_label("UnknownTransactionCommitResult"):
+                raise
+            # Asking again is idempotent, and finds out.
+            await session.commit_transaction()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await _awaited(self.client.close())
+
+
+async def connect(url: str, options: MongoOptions) -> Mongo:
+    """Connect to the database that `url` names, and make its collections and indexes.
+
+    Raises `StoreUnusable` for an address or a server with which no store is possible, `StoreUnavailable` when no primary
+    answers in time.
+    """
+    place = without_secrets(url)
+    try:
+        name = parse_uri(url, validate=True, warn=False)["database"]
+    except (InvalidURI, ConfigurationError, ValueError) as error:
+        raise StoreUnusable(place, f"is no address of a MongoDB: {_line(error)}") from None
+    if not name:
+        raise StoreUnusable(place, "names no database; write mongodb://HOST/DATABASE")
+    try:
+        client = _client(url, options)
+    except (PyMongoError, ValueError) as error:
+        raise StoreUnusable(place, f"is no address that can be used: {_line(error)}") from None
+    durable = WriteConcern(w="majority", j=True, wtimeout=round(2000 * options.timeout))
+    database = client.get_database(
+        name,
+        codec_options=CodecOptions(),
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=durable,
+        read_concern=ReadConcern("majority"),
+    )
+    log, documents, parts, uploads, meta = (database.get_collection(each) for each in COLLECTIONS)
+    listing = documents
+    if options.lagging_reads == "secondary":
+        listing = documents.with_options(read_preference=ReadPreference.SECONDARY_PREFERRED)
+    mongo = Mongo(client, log, documents, parts, uploads, meta, listing, durable, options.timeout)
+    try:
+        await _demand_guarantees(client, place)
+        await _prepare(database, mongo, place)
+    except StoreUnusable:
+        await mongo.close()
+        raise
+    except PyMongoError as error:
+        await mongo.close()
+        if isinstance(error, OperationFailure) and error.code in (AUTHENTICATION_FAILED, UNAUTHORIZED):
+            raise StoreUnusable(place, "refuses the user or the password; see the rights in docs/operations.md") from None
+        raise StoreUnavailable(f"{place}: {_reason(error)}") from None
+    except BaseException:
+        await mongo.close()
+        raise
+    return mongo
+
+
+def _client(url: str, options: MongoOptions) -> AsyncMongoClient[Row]:
+    milliseconds = round(1000 * options.timeout)
+    # Keywords win over the address: nobody weakens what an acknowledgement means by writing ?w=1 there.
+    settings: dict[str, Any] = {
+        "appname": "ebbtide",
+        "connectTimeoutMS": milliseconds,
+        "journal": True,
+        "maxPoolSize": options.pool_most,
+        "minPoolSize": min(options.pool_least, options.pool_most),
+        "readConcernLevel": "majority",
+        "readPreference": "primary",
+        "retryReads": True,
+        "retryWrites": True,
+        "serverSelectionTimeoutMS": milliseconds,
+        "socketTimeoutMS": 3 * milliseconds,
+        "w": "majority",
+        "waitQueueTimeoutMS": milliseconds,
+        "wTimeoutMS": 2 * milliseconds,
+    }
+    if options.driver == "motor":
+        try:
+            from motor.motor_asyncio import AsyncIOMotorClient
+        except ImportError:
+            raise StoreUnusable(
+                without_secrets(url), "is to be used through Motor, which is not installed; pip install motor"
+            ) from None
+        # The same methods by the same names; `_awaited` covers where one gives an awaitable and the other does not.
+        return cast("AsyncMongoClient[Row]", AsyncIOMotorClient(url, **settings))
+    return AsyncMongoClient(url, **settings)
+
+
+async def _demand_guarantees(client: AsyncMongoClient[Row], place: str) -> None:
+    hello = await client.admin.command("hello")
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        raise StoreUnusable(
+            place,
+            "is a standalone mongod, which cannot make a majority durable; start it with --replSet and run rs.initiate()",
+        )
+    try:
+        engine = (await client.admin.command("serverStatus"))["storageEngine"]
+    except OperationFailure:
+        return  # this user may not ask
+    if not engine.get("persistent", True):
+        raise StoreUnusable(place, f"keeps data with the storage engine {engine['name']}, which is not durable")
+
+
+async def _prepare(database: Any, mongo: Mongo, place: str) -> None:
+    for each in COLLECTIONS:
+        try:
+            await database.create_collection(each)
+        except OperationFailure as error:
+            if error.code != NAMESPACE_EXISTS:
+                raise
+        except PyMongoError as error:
+            # The drivers look first and raise an error of their own when it exists.
+            if type(error).__name__ != "CollectionInvalid":
+                raise
+    await mongo.documents.create_index("number", sparse=True)
+    schema = await mongo.meta.find_one({"_id": "schema"})
+    if schema is None:
+        await mongo.meta.update_one({"_id": "schema"}, {"$setOnInsert": {"version": SCHEMA_VERSION}}, upsert=True)
+    elif schema["version"] != SCHEMA_VERSION:
+        raise StoreUnusable(place, f"has schema {schema['version']} and this program knows {SCHEMA_VERSION}; use a newer one")
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Let no `PyMongoError` out: raises `StoreUnavailable` in its place."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise StoreUnavailable(_reason(error)) from error
+
+
+def without_secrets(url: str) -> str:
+    """The address without user, password and options, for people to read."""
+    scheme, _, rest = url.partition("://")
+    hosts, slash, path = rest.rpartition("@")[2].partition("/")
+    return f"{scheme}://{hosts}{slash}{unquote(path.partition('?')[0])}"
+
+
+def _reason(error: PyMongoError) -> str:
+    if isinstance(error, ServerSelectionTimeoutError):
+        return f"no MongoDB that can be written to answers: {_line(error)}"
+    if isinstance(error, ConnectionFailure):
+        return f"the connection to MongoDB failed: {_line(error)}"
+    return f"MongoDB refused: {_line(error)}"
+
+
+def _line(error: Exception) -> str:
+    # The drivers append the whole topology, and bulk errors the documents.
+    line = str(error).partition("\n")[0].partition(" (configured timeouts")[0]
+    for noise in (", Timeout:", ", full error:"):
+        line = line.partition(noise)[0]
+    return line[:200]
+
+
+async def _awaited(result: Any) -> Any:
+    """What Motor gives awaitable, PyMongo gives at once, or the other way round."""
+    return await result if inspect.isawaitable(result) else result

@@ -1,0 +1,175 @@
+"""The order of changes in MongoDB: intents, the numbers that are given afterwards, and the questions they answer.
+
+The reasons are in docs/design/mongo-store.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+
+from bson import MaxKey, MinKey
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import PyMongoError
+
+from server.stores.mongo_client import Mongo, Row
+from server.stores.mongo_log import INTENTS, key_range
+from sync.rooms.ports import Append, Change, Changes
+
+log = logging.getLogger(__name__)
+
+NUMBER_AFTER = 0.2
+"""Seconds after an append in which further ones gather before they are numbered."""
+
+ABANDONED_AFTER = 3600.0
+"""Seconds for which an intent of another node is watched before it counts as left behind by a dead one."""
+
+CHUNK = 1000
+_LARGEST = 2**63 - 1
+
+
+class Feed:
+    """Numbers appends. Methods raise `PyMongoError`; the store translates."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+        self._node = secrets.token_hex(8)
+        self._count = 0
+        self._finished: list[str] = []
+        self._first_seen: dict[str, float] = {}
+        self._numbering = asyncio.Lock()
+        self._asking = asyncio.Lock()
+        self._tidying: asyncio.Task[None] | None = None
+        self._heads: dict[str, int] = {}
+        self._seen: int | None = None
+
+    def intent(self, batch: Sequence[Append]) -> Row:
+        """The row to be written before the blocks of `batch`."""
+        self._count += 1
+        key = f"{self._node}{self._count:012x}"
+        return {"_id": {"d": INTENTS, "s": key}, "of": [[append.document, append.expected + 1] for append in batch]}
+
+    def finished(self, intent: Row) -> None:
+        """The outcome of the intent's batch is certain: what there is of it can be numbered, and the intent removed."""
+        self._finished.append(intent["_id"]["s"])
+        if self._tidying is None or self._tidying.done():
+            self._tidying = asyncio.get_running_loop().create_task(self._tidy())
+
+    async def number(self) -> None:
+        """Give a number to every document that has entries which the feed does not know yet."""
+        async with self._numbering:
+            intents = await self._mongo.log.find({"_id": key_range(INTENTS, MinKey(), MaxKey())}).sort("_id", 1).to_list(None)
+            for start in range(0, len(intents), CHUNK):
+                await self._number(intents[start : start + CHUNK])
+            await self._remove_abandoned({intent["_id"]["s"] for intent in intents})
+
+    async def heads(self, documents: Sequence[str]) -> dict[str, int]:
+        """`Store.heads`. Remembers the answer and, next time, asks for what has been appended since."""
+        async with self._asking:
+            await self.number()
+            find = self._mongo.documents.find
+            if self._seen is None:
+                clock = await self._mongo.meta.find_one({"_id": "clock"})
+                self._seen = clock["number"] if clock else 0
+            async for row in find({"number": {"$gt": self._seen}}, {"head": 1, "number": 1}).sort("number", 1):
+                if row["_id"] in self._heads:
+                    self._heads[row["_id"]] = row["head"]
+                self._seen = max(self._seen, row["number"])
+            unknown = [document for document in documents if document not in self._heads]
+            self._heads.update(dict.fromkeys(unknown, 0))
+            for start in range(0, len(unknown), CHUNK):
+                wanted = {"_id": {"$in": unknown[start : start + CHUNK]}, "head": {"$exists": True}}
+                self._heads.update({row["_id"]: row["head"] async for row in find(wanted, {"head": 1})})
+            # What is no longer asked for is forgotten.
+            self._heads = {document: self._heads[document] for document in documents}
+            return {document: head for document, head in self._heads.items() if head}
+
+    async def changes(self, since: int, limit: int) -> Changes:
+        """`Store.changes`. The cursor is the number that the feed gave last."""
+        await self.number()
+        above = {"number": {"$gt": max(0, min(since, _LARGEST))}}
+        wanted = min(limit, 2**31 - 2)
+        found = self._mongo.listing.find(above, {"head": 1, "number": 1}).sort("number", 1).limit(wanted + 1)
+        rows = await found.to_list(None)
+        page = rows[:wanted]
+        changes = [Change(row["_id"], row["head"]) for row in page]
+        return Changes(changes, page[-1]["number"] if page else since, len(rows) > wanted)
+
+    async def close(self) -> None:
+        """Number what this node appended, so that it leaves no intent behind."""
+        if self._tidying is not None:
+            await self._tidying
+
+    async def _tidy(self) -> None:
+        while self._finished:
+            await asyncio.sleep(NUMBER_AFTER)
+            finished = self._finished[:]
+            try:
+                await self.number()
+                keys = [{"d": INTENTS, "s": key} for key in finished]
+                await self._mongo.log.delete_many({"_id": {"$in": keys}})
+            except PyMongoError as error:
+                # `changes` and `heads` number what they find, and the next append brings us back here.
+                log.warning("appends not numbered yet", extra={"reason": type(error).__name__})
+                return
+            del self._finished[: len(finished)]
+
+    async def _number(self, intents: Sequence[Row]) -> None:
+        """Give numbers to what is there of these intents' blocks, in the order of the intents."""
+        keys = [{"d": document, "s": first} for intent in intents for document, first in intent["of"]]
+        heads: dict[str, tuple[int, str]] = {}
+        for start in range(0, len(keys), CHUNK):
+            chunk = keys[start : start + CHUNK]
+            found = self._mongo.log.find({"_id": {"$in": chunk}}, {"c": 1, "l": 1})
+            ends = {(row["_id"]["d"], row["_id"]["s"]): (row["c"], row["l"]) async for row in found}
+            for key in chunk:
+                document, first = key["d"], key["s"]
+                if (end := ends.get((document, first))) is not None:
+                    # The latest commit decides the place.
+                    before = heads.pop(document, (0, ""))
+                    heads[document] = max(before, (first + end[0] - 1, end[1]))
+        if heads and await self._unnumbered(heads, None):
+            await self._mongo.transact(lambda session: self._give_numbers(heads, session))
+
+    async def _unnumbered(self, heads: dict[str, tuple[int, str]], session: AsyncClientSession | None) -> list[str]:
+        """Those of the documents whose record has a lower head, in order."""
+        names = list(heads)
+        known: dict[str, int] = {}
+        for start in range(0, len(names), CHUNK):
+            wanted = {"_id": {"$in": names[start : start + CHUNK]}, "head": {"$exists": True}}
+            found = self._mongo.documents.find(wanted, {"head": 1}, session=session)
+            known.update({row["_id"]: row["head"] async for row in found})
+        return [name for name in names if known.get(name, 0) < heads[name][0]]
+
+    async def _give_numbers(self, heads: dict[str, tuple[int, str]], session: AsyncClientSession) -> None:
+        # The clock first: from here on no other node numbers, and what it numbered before is seen.
+        clock = await self._mongo.meta.find_one_and_update(
+            {"_id": "clock"},
+            {"$inc": {"number": len(heads)}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        assert clock is not None
+        first = clock["number"] - len(heads) + 1
+        updates = [
+            UpdateOne(
+                {"_id": name}, {"$set": {"head": heads[name][0], "lineage": heads[name][1], "number": number}}, upsert=True
+            )
+            for number, name in enumerate(await self._unnumbered(heads, session), first)
+        ]
+        if updates:
+            await self._mongo.documents.bulk_write(updates, ordered=False, session=session)
+
+    async def _remove_abandoned(self, present: set[str]) -> None:
+        """Remove intents that a node left behind: their blocks are numbered, or will never come."""
+        now = time.monotonic()
+        own = {key for key in present if key.startswith(self._node)}
+        self._first_seen = {key: self._first_seen.get(key, now) for key in present - own}
+        abandoned = [key for key, seen in self._first_seen.items() if now - seen > ABANDONED_AFTER]
+        if abandoned:
+            await self._mongo.log.delete_many({"_id": {"$in": [{"d": INTENTS, "s": key} for key in abandoned]}})

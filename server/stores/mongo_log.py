@@ -1,0 +1,282 @@
+"""The log in MongoDB: blocks of entries behind one another, and what guards that they stay so.
+
+The reasons are in docs/design/mongo-store.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from bson import MaxKey, MinKey
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from server.stores.mongo_client import Mongo, Row
+from sync.rooms.errors import StoreCorrupted, StoreUnavailable
+from sync.rooms.ports import Append, Appended, Conflict, Draft, Entry
+
+BLOCK_BYTES = 15 << 20
+"""The most that a block may hold: a BSON document has at most 16 MiB."""
+
+KNOWN_MOST = 100_000
+COMPACTION_STEP = 1000
+LOOK_AGAIN = 0.02
+DUPLICATE_KEY = 11000
+INTENTS = ""
+"""The document that intents are filed under. No real one has this name."""
+
+
+class End(NamedTuple):
+    """Where a log ended at some time: its head then, its lineage, and the count of compactions before we looked."""
+
+    head: int
+    lineage: str
+    compactions: int
+
+
+class Log:
+    """Appends to logs and reads them. Methods raise `PyMongoError` beside what they name; the store translates."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+        self._known: dict[str, End] = {}
+        self._compactions = 0
+
+    async def append(self, batch: Sequence[Append], intent: Row) -> list[Appended | Conflict]:
+        """`Store.append`; `intent` is written before the first block."""
+        names = [append.document for append in batch]
+        ends = dict(zip(names, await self._ends(batch), strict=True))
+        behind = [append for append in batch if _continues(append, ends[append.document])]
+        now = time.time_ns() // 1_000_000
+        for name in names:
+            # Until the outcome is certain nothing is known.
+            self._known.pop(name, None)
+        refused, compactions = await self._insert(behind, ends, now, intent) if behind else (set[str](), 0)
+        answers: list[Appended | Conflict] = []
+        for append in batch:
+            end = ends[append.document]
+            if _continues(append, end) and append.document not in refused:
+                head = append.expected + len(append.drafts)
+                self._learn(append.document, End(head, append.lineage, compactions))
+                answers.append(Appended(head))
+            else:
+                if append.document in refused:
+                    end = await self._end_beyond(append)
+                answers.append(Conflict(end.head, end.lineage))
+        return answers
+
+    async def end(self, document: str) -> End:
+        """Where the log ends, as a majority has it. Of a document that does not exist: number 0 and lineage ""."""
+        compactions = self._compactions
+        record, last = await asyncio.gather(
+            self._mongo.documents.find_one({"_id": document}, {"floor": 1, "lineage": 1}),
+            self._mongo.log.find_one(_blocks(document, MinKey(), MaxKey()), {"c": 1, "l": 1}, sort=[("_id", -1)]),
+        )
+        head, lineage = (record or {}).get("floor", 0), (record or {}).get("lineage", "")
+        if last is not None:
+            head = max(head, last["_id"]["s"] + last["c"] - 1)
+            lineage = last["l"]
+        end = End(head, lineage, compactions)
+        self._learn(document, end)
+        return end
+
+    async def load(self, document: str, record: Row) -> tuple[End, list[Entry]]:
+        """Where the log ends, and the entries after the snapshot of the document's `record`.
+
+        Raises `StoreCorrupted` when entries are missing between them or before the head that the record knows.
+        """
+        compactions = self._compactions
+        seq = record["snapshot"]["seq"] if "snapshot" in record else 0
+        lineage, entries = await self._read(document, seq, None, record.get("head", 0))
+        end = End(entries[-1].seq if entries else seq, lineage or record.get("lineage", ""), compactions)
+        self._learn(document, end)
+        return end, entries
+
+    async def read(self, document: str, after: int, limit: int, head: int) -> list[Entry]:
+        """Up to `limit` entries above `after`, which is not under the floor. `head` is a number known to be there.
+
+        Raises `StoreCorrupted` when entries are missing between them or before `head`.
+        """
+        return (await self._read(document, after, limit, head))[1]
+
+    async def compact(self, document: str, goal: int) -> int:
+        """Raise the document's floor to `goal`, and delete the blocks under it. How many entries went."""
+        end = await self.end(document)
+        before = await self._mongo.documents.find_one_and_update(
+            {"_id": document, "floor": {"$not": {"$gte": goal}}}, {"$set": {"floor": goal, "lineage": end.lineage}}
+        )
+        if before is None:
+            return 0
+        # Before the first deletion: see "Compaction takes keys away" on the design page.
+        await self._mongo.meta.update_one({"_id": "compactions"}, {"$inc": {"count": 1}}, upsert=True)
+        while under := await self._keys_under(document, goal):
+            await self._mongo.log.delete_many({"_id": {"$in": under}})
+        return int(goal - before.get("floor", 0))
+
+    # Appending
+
+    async def _ends(self, batch: Sequence[Append]) -> list[End]:
+        async def end(append: Append) -> End:
+            known = self._known.get(append.document)
+            return known if known is not None and _continues(append, known) else await self.end(append.document)
+
+        return await asyncio.gather(*[end(append) for append in batch])
+
+    async def _insert(self, appends: Sequence[Append], ends: dict[str, End], now: int, intent: Row) -> tuple[set[str], int]:
+        """Write the blocks. The documents of those that could not be, since others are there; and the count of compactions
+        up to which that is sure."""
+        blocks = [_block(append, drafts, first, now) for append in appends for first, drafts in _pieces(append)]
+        refused: set[str] = set()
+        async with self._mongo.session() as session:
+            if len(blocks) > len(appends):
+                refused = await self._insert_large(appends, now, intent)
+            else:
+                rows = [intent, *blocks]
+                while rows and (index := await self._insert_ordered(rows, session)) is not None:
+                    refused.add(rows[index]["_id"]["d"])
+                    rows = rows[index + 1 :]
+            compactions = await self._mongo.meta.find_one({"_id": "compactions"}, session=session)
+            count = compactions["count"] if compactions else 0
+            in_doubt = [a for a in appends if a.document not in refused and ends[a.document].compactions != count]
+            if in_doubt:
+                refused |= await self._take_back(in_doubt, session)
+            self._compactions = max(self._compactions, count)
+        return refused, count
+
+    async def _insert_ordered(self, rows: list[Row], session: AsyncClientSession) -> int | None:
+        """Insert in order; the index of the row whose key is taken, before which all and after which none was written."""
+        try:
+            await self._mongo.log.insert_many(rows, ordered=True, session=session)
+        except BulkWriteError as error:
+            details = error.details or {}
+            errors = details.get("writeErrors", [])
+            if details.get("writeConcernErrors") or len(errors) != 1 or errors[0].get("code") != DUPLICATE_KEY:
+                raise
+            return int(errors[0]["index"])
+        return None
+
+    async def _insert_large(self, appends: Sequence[Append], now: int, intent: Row) -> set[str]:
+        """As `_insert`, for appends of several blocks each: all or nothing in one transaction a document."""
+        refused: set[str] = set()
+        await self._mongo.log.insert_one(intent)
+        for append in appends:
+            rows = [_block(append, drafts, first, now) for first, drafts in _pieces(append)]
+
+            async def write(session: AsyncClientSession, rows: list[Row] = rows) -> None:
+                # One by one: the message of a transaction's operation has at most 48 MB.
+                for row in rows:
+                    await self._mongo.log.insert_one(row, session=session)
+
+            try:
+                await self._mongo.transact(write)
+            except DuplicateKeyError:
+                refused.add(append.document)
+        return refused
+
+    async def _take_back(self, appends: Sequence[Append], session: AsyncClientSession) -> set[str]:
+        """Remove blocks at or under their document's floor: they took the place of entries that were compacted."""
+        floors = self._mongo.documents.find(
+            {"_id": {"$in": [append.document for append in appends]}, "floor": {"$exists": True}}, {"floor": 1}, session=session
+        )
+        by_name = {row["_id"]: row["floor"] for row in await floors.to_list(None)}
+        stale = [append for append in appends if append.expected < by_name.get(append.document, 0)]
+        keys = [{"d": append.document, "s": first} for append in stale for first, _ in _pieces(append)]
+        if keys:
+            await self._mongo.log.delete_many({"_id": {"$in": keys}}, session=session)
+        return {append.document for append in stale}
+
+    async def _end_beyond(self, append: Append) -> End:
+        """Where the log ends, given that a block is in the way of `append`.
+
+        Raises `StoreUnavailable` when the block stays uncommitted.
+        """
+        deadline = time.monotonic() + self._mongo.timeout
+        while (end := await self.end(append.document)).head <= append.expected:
+            if time.monotonic() > deadline:
+                raise StoreUnavailable("another append to the document is neither committed nor undone yet")
+            await asyncio.sleep(LOOK_AGAIN)
+        return end
+
+    def _learn(self, document: str, end: End) -> None:
+        if len(self._known) >= KNOWN_MOST:
+            self._known.clear()
+        self._known[document] = end
+
+    # Reading
+
+    async def _read(self, document: str, after: int, limit: int | None, head: int) -> tuple[str, list[Entry]]:
+        """The lineage, or "" when there is no entry, and the entries."""
+        entries: list[Entry] = []
+        seq, lineage = after + 1, ""
+        async for block in self._blocks_from(document, seq, limit):
+            first, drafts, lineage = block["_id"]["s"], block["e"], block["l"]
+            if first > seq or len(drafts) != block["c"]:
+                raise _hole(document, seq)
+            for draft in drafts[seq - first :]:
+                if draft is None:
+                    raise _hole(document, seq)
+                update, author, device = draft
+                entries.append(Entry(seq, update, author, device, block["t"]))
+                seq += 1
+                if len(entries) == limit:
+                    return lineage, entries
+        if seq <= head:
+            raise _hole(document, seq)
+        return lineage, entries
+
+    async def _blocks_from(self, document: str, seq: int, limit: int | None) -> AsyncIterator[Row]:
+        """The block that has entry `seq`, if any, and those behind it."""
+        find = self._mongo.log.find
+        if seq > 1:
+            # The one that begins last at or before `seq`.
+            async for block in find(_blocks(document, MinKey(), seq)).sort("_id", -1).limit(1):
+                if block["_id"]["s"] + block["c"] > seq:
+                    yield block
+                    seq = block["_id"]["s"] + block["c"]
+        cursor = find(_blocks(document, seq, MaxKey())).sort("_id", 1)
+        async for block in cursor if limit is None else cursor.limit(limit):
+            yield block
+
+    async def _keys_under(self, document: str, goal: int) -> list[Row]:
+        """The keys of the oldest blocks that end at or before `goal`, some at a time."""
+        blocks = self._mongo.log.find(_blocks(document, MinKey(), goal), {"c": 1}).sort("_id", 1).limit(COMPACTION_STEP)
+        return [block["_id"] async for block in blocks if block["_id"]["s"] + block["c"] - 1 <= goal]
+
+
+def key_range(document: str, first: Any, last: Any) -> Row:
+    """A range of compound keys, in the order of the index on `_id`: the first field counts before the second."""
+    return {"$gte": {"d": document, "s": first}, "$lte": {"d": document, "s": last}}
+
+
+def _blocks(document: str, first: Any, last: Any) -> Row:
+    return {"_id": key_range(document, first, last)}
+
+
+def _continues(append: Append, end: End) -> bool:
+    return append.expected == end.head and (end.head == 0 or append.lineage == end.lineage)
+
+
+def _block(append: Append, drafts: Iterable[Draft], first: int, now: int) -> Row:
+    entries = [list(draft) for draft in drafts]
+    return {"_id": {"d": append.document, "s": first}, "c": len(entries), "l": append.lineage, "t": now, "e": entries}
+
+
+def _pieces(append: Append) -> list[tuple[int, Sequence[Draft]]]:
+    """The append in pieces that fit in a block each, with the number of the first entry of each: nearly always one."""
+    pieces: list[tuple[int, Sequence[Draft]]] = []
+    start = size = 0
+    for index, (update, author, device) in enumerate(append.drafts):
+        bytes_ = len(update) + len(author) + len(device) + 64
+        if size and size + bytes_ > BLOCK_BYTES:
+            pieces.append((append.expected + 1 + start, append.drafts[start:index]))
+            start, size = index, 0
+        size += bytes_
+    pieces.append((append.expected + 1 + start, append.drafts[start:]))
+    return pieces
+
+
+def _hole(document: str, seq: int) -> StoreCorrupted:
+    return StoreCorrupted(document, f"entry {seq} of the log is not there")

@@ -1,0 +1,257 @@
+"""The MongoDB store: the contract through both drivers, and attacks on the database itself."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from server.stores.errors import StoreUnusable
+from server.stores.mongo import MongoStore, open_mongo
+from server.stores.mongo_client import MongoOptions
+from sync.rooms.errors import RoomError, StoreUnavailable
+from sync.rooms.ports import Append, Appended, Change, Draft
+from tests.contracts.store import StoreContract, drain, fill, updates
+from tests.harness.mongod import Member, ReplicaSet
+from tests.server.stores.mongo_backend import MongoBackend
+
+HASTY = MongoOptions(timeout=0.5)
+
+
+@pytest.fixture(scope="module")
+def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
+    with ReplicaSet(tmp_path_factory.mktemp("mongo")) as replica_set:
+        yield replica_set
+
+
+@pytest.fixture
+def url(replica_set: ReplicaSet) -> str:
+    return replica_set.url(f"test_{secrets.token_hex(4)}")
+
+
+class TestMongoContract(StoreContract):
+    @pytest.fixture
+    def backend(self, tmp_path: Path, url: str) -> Iterator[MongoBackend]:
+        backend = MongoBackend(url)
+        yield backend
+        backend.close()
+
+
+class TestMotorContract(StoreContract):
+    @pytest.fixture
+    def backend(self, tmp_path: Path, url: str) -> Iterator[MongoBackend]:
+        backend = MongoBackend(url, motor=True)
+        yield backend
+        backend.close()
+
+
+@pytest.fixture
+def backend(url: str) -> Iterator[MongoBackend]:
+    backend = MongoBackend(url)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+async def store(backend: MongoBackend) -> AsyncIterator[MongoStore]:
+    store = await open_mongo(backend.address)
+    yield store
+    await store.close()
+
+
+async def refusal(url: str, error: type[RoomError] = StoreUnusable) -> str:
+    """Why the store could not be opened, after trying."""
+    with pytest.raises(error) as raised:
+        await open_mongo(url, HASTY)
+    assert "\n" not in raised.value.reason
+    assert "secret" not in raised.value.reason
+    return raised.value.reason
+
+
+async def test_an_address_without_a_database(replica_set: ReplicaSet) -> None:
+    assert "names no database" in await refusal(replica_set.address)
+
+
+@pytest.mark.parametrize("url", ["mongodb://", "mongodb://ann:secret@", "mongodb://h:x/d", "mongodb://h/d?w=0&bogus=%"])
+async def test_an_address_that_is_none(url: str) -> None:
+    assert "is no address" in await refusal(url)
+
+
+async def test_nobody_listens() -> None:
+    assert "127.0.0.1:1/db" in await refusal("mongodb://ann:secret@127.0.0.1:1/db", StoreUnavailable)
+
+
+async def test_a_standalone_server_is_refused(tmp_path: Path) -> None:
+    member = Member(tmp_path, None)
+    member.start()
+    try:
+        member.wait_until_it_answers()
+        assert "standalone" in await refusal(f"mongodb://{member.address}/db")
+    finally:
+        member.kill()
+
+
+async def test_a_server_that_answers_no_more(replica_set: ReplicaSet, url: str) -> None:
+    (member,) = replica_set.members
+    member.signal(signal.SIGSTOP)
+    try:
+        assert "no MongoDB that can be written to answers" in await refusal(url, StoreUnavailable)
+    finally:
+        member.signal(signal.SIGCONT)
+
+
+async def test_a_newer_schema_is_refused(backend: MongoBackend) -> None:
+    backend.database.meta.insert_one({"_id": "schema", "version": 9})
+    assert "has schema 9" in await refusal(backend.address)
+
+
+async def test_weaker_concerns_in_the_address_change_nothing(backend: MongoBackend, replica_set: ReplicaSet) -> None:
+    store = await open_mongo(backend.address + "&w=1&journal=false&readConcernLevel=local&readPreference=secondary")
+    backend.database.command("profile", 2)
+    await fill(store, "a", 3)
+    await store.load("a")
+    await store.changes(0, 10)
+    await store.close()
+    backend.database.command("profile", 0)
+    commands = [row["command"] for row in backend.database["system.profile"].find({"appName": "ebbtide"})]
+    writes = [each for each in commands if {"insert", "update", "delete"} & each.keys() and "txnNumber" not in each]
+    inserts = [each for each in commands if "insert" in each]
+    assert inserts
+    for each in [*writes, *inserts]:
+        assert (each["writeConcern"]["w"], each["writeConcern"]["j"]) == ("majority", True)
+    reads = [
+        each for each in commands if "find" in each and not each.get("startTransaction") and each.get("autocommit") is None
+    ]
+    assert reads
+    assert all(each["readConcern"]["level"] == "majority" for each in reads)
+
+
+async def test_every_query_uses_an_index(backend: MongoBackend, store: MongoStore) -> None:
+    database = backend.database
+    database.command("profile", 2)
+    other = await open_mongo(backend.address)
+    for number in range(3):
+        await store.append([Append(name, number, [Draft(b"x" * 40)], "L") for name in "abc"])
+    assert await other.append([Append("a", 1, [Draft(b"x")], "L")]) != [Appended(2)]
+    await store.heads(["a", "b"])
+    for seq in (2, 3):
+        await store.snapshot("a", seq, b"state")
+    await store.compact("a", 1)
+    await store.load("a")
+    await store.read("a", 2, 10)
+    await store.read("b", 1, 1)
+    await other.changes(0, 10)
+    await store.heads(["a", "z"])
+    await store.check()
+    await store.close()
+    await other.close()
+    database.command("profile", 0)
+    profile = [row for row in database["system.profile"].find({"appName": "ebbtide"}) if row["op"] != "getmore"]
+    plans = {(row["ns"].partition(".")[2], row["planSummary"]) for row in profile if "planSummary" in row}
+    seen = {collection for collection, _ in plans}
+    assert seen >= {"log", "documents", "parts", "uploads", "meta"}
+    # An empty or missing range is answered without looking; everything else by an index.
+    assert {plan.partition(" ")[0] for _, plan in plans} <= {"IXSCAN", "IDHACK", "CLUSTERED_IXSCAN", "EOF"}, plans
+
+
+async def test_intents_of_a_dead_node_are_numbered_by_whoever_asks(backend: MongoBackend, store: MongoStore) -> None:
+    await fill(store, "a", 1)
+    # What is left of a node that died between its commit and the numbering.
+    backend.database.log.insert_many([
+        {"_id": {"d": "", "s": "dead0"}, "of": [["b", 1], ["c", 1], ["a", 2]]},
+        {"_id": {"d": "b", "s": 1}, "c": 2, "l": "B", "t": 1_800_000_000_000, "e": [[b"1", "", ""], [b"2", "", ""]]},
+    ])  # fmt: skip
+    page = await store.changes(0, 10)
+    assert dict(page.changes) == {"a": 1, "b": 2}
+    assert await store.heads("abc") == {"a": 1, "b": 2}
+    # One that was still on its way: its intent is still there.
+    late = {"_id": {"d": "c", "s": 1}, "c": 1, "l": "C", "t": 1_800_000_000_000, "e": [[b"1", "", ""]]}
+    backend.database.log.insert_one(late)
+    assert (await store.changes(page.cursor, 10)).changes == [Change("c", 1)]
+    assert await store.heads("abc") == {"a": 1, "b": 2, "c": 1}
+
+
+async def test_own_intents_do_not_stay(backend: MongoBackend, store: MongoStore) -> None:
+    for number in range(20):
+        await store.append([Append("a", number, [Draft(b"x")], "L")])
+    await store.close()
+    assert backend.database.log.count_documents({"_id.d": ""}) == 0
+    assert backend.database.documents.find_one({"_id": "a"}, {"_id": 0, "number": 0}) == {"head": 20, "lineage": "L"}
+
+
+async def test_a_block_that_no_majority_has_yet_keeps_the_next_writer_waiting(backend: MongoBackend, store: MongoStore) -> None:
+    await fill(store, "a", 1)
+    client: MongoClient[dict[str, Any]] = MongoClient(backend.address)
+    block = {"_id": {"d": "a", "s": 2}, "c": 1, "l": "L", "t": 1_800_000_000_000, "e": [[b"theirs", "", ""]]}
+    with client.start_session() as session:
+        session.start_transaction()
+        client.get_default_database().log.insert_one(block, session=session)
+        appending = asyncio.create_task(store.append([Append("a", 1, [Draft(b"ours")], "L")]))
+        await asyncio.sleep(0.3)
+        assert not appending.done()
+        session.commit_transaction()
+    client.close()
+    (answer,) = await appending
+    assert (answer.head, type(answer).__name__) == (2, "Conflict")
+
+
+async def test_an_append_larger_than_a_bson_document_is_whole_or_not_there(store: MongoStore, backend: MongoBackend) -> None:
+    drafts = [Draft(bytes([number]) * (6 << 20), "ann") for number in range(5)]
+    assert await store.append([Append("a", 0, drafts, "L"), Append("b", 0, [Draft(b"small")], "L")]) == [
+        Appended(5),
+        Appended(1),
+    ]
+    other = await open_mongo(backend.address)
+    (answer,) = await other.append([Append("a", 0, drafts, "L")])
+    assert (answer.head, type(answer).__name__) == (5, "Conflict")
+    assert [len(each) for each in updates((await other.load("a")).entries)] == [6 << 20] * 5
+    assert await other.append([Append("a", 5, [Draft(b"six")], "L")]) == [Appended(6)]
+    seen: dict[str, int] = {}
+    await drain(store, 0, seen)
+    assert seen == {"a": 6, "b": 1}
+    await other.close()
+
+
+async def test_a_lost_tail_is_an_error_and_not_a_shorter_document(backend: MongoBackend, store: MongoStore) -> None:
+    for number in range(3):
+        await store.append([Append("a", number, [Draft(b"x")], "L")])
+    assert await store.heads(["a"]) == {"a": 3}
+    backend.database.log.delete_one({"_id": {"d": "a", "s": 3}})
+    with pytest.raises(RoomError, match="entry 3 of the log is not there"):
+        await store.load("a")
+
+
+async def test_uploads_that_nobody_finished_are_swept_away(backend: MongoBackend, store: MongoStore) -> None:
+    await fill(store, "a", 2)
+    backend.database.uploads.insert_one({"_id": (upload := "left behind")})
+    backend.database.parts.insert_one({"_id": {"u": upload, "p": 0}, "b": b"x"})
+    await store.snapshot("a", 1, b"one")
+    assert backend.database.parts.count_documents({}) == 2, "it may still be under way"
+    for each in store._snapshots._first_seen:
+        store._snapshots._first_seen[each] -= 7200
+    await store.snapshot("a", 2, b"two")
+    assert backend.database.uploads.count_documents({}) == 0
+    assert backend.database.parts.count_documents({}) == 1
+    assert (await store.load("a")).snapshot == b"two"
+
+
+async def test_a_store_that_is_away_says_so_and_comes_back(replica_set: ReplicaSet, url: str) -> None:
+    store = await open_mongo(url, HASTY)
+    await fill(store, "a", 1)
+    (member,) = replica_set.members
+    member.kill()
+    for call in (store.load("a"), store.check(), store.append([Append("a", 1, [Draft(b"x")], "L")])):
+        with pytest.raises(StoreUnavailable):
+            await call
+    member.start()
+    replica_set.primary()
+    (answer,) = await store.append([Append("a", 1, [Draft(b"x")], "L")])
+    assert answer.head == 2
+    assert len((await store.load("a")).entries) == 2
+    await store.close()
