@@ -113,6 +113,20 @@ class Document:
             return False
         return not info.deletes or (deletions and Document.load([self.encode()]).apply(update) is Verdict.DUPLICATE)
 
+    def fits(self, update: bytes, limit: int) -> bool:
+        """Whether the document may take the update when its encoding is to have about `limit` bytes at most.
+
+        What only deletes always fits, and so does what adds nothing; what is malformed is for `apply` to refuse.
+        """
+        if self.size + len(update) > limit:
+            self._replica.tighten()
+        if self.size + len(update) <= limit:
+            return True
+        try:
+            return not self._is_new(inspect(update))
+        except CrdtError:
+            return True
+
     def state_vector(self) -> bytes:
         """The encoded state vector."""
         return self._replica.state_vector()

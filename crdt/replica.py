@@ -13,6 +13,8 @@ from crdt.updates import EMPTY_UPDATE, decode_state_vector, is_panic, merge
 _TAIL_FLOOR = 8 * 1024
 """Up to this many bytes of updates stay as they came, however small the document is."""
 
+_SLACK = 64
+
 _ABSORBED = 16
 """How many times as large as what is added a document may be for starting anew ..."""
 
@@ -57,6 +59,11 @@ class Replica:
             self._log = [self._doc.get_update()]
             self._tail_bytes = 0
         return self._log[0]
+
+    def tighten(self) -> None:
+        """Encode anew if that may make `size` smaller by more than a `_SLACK`th."""
+        if self._tail_bytes * _SLACK > self.size:
+            self.encode()
 
     def apply(self, updates: Sequence[bytes], expected: Mapping[int, int] | None = None) -> None:
         """Apply all in one transaction, or nothing.

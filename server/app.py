@@ -50,7 +50,7 @@ async def make_app(config: Config) -> web.Application:
         give_back,
     )
     counters = Counters()
-    sockets = Sockets(limits.max_connections)
+    sockets = Sockets(limits.max_connections, limits.max_update_bytes)
     app = web.Application(middlewares=[middleware(counters), known_hosts(config)])
     app[BODIES] = Bodies(limits)
     app[CONFIG] = config

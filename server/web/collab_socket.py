@@ -73,13 +73,17 @@ class _Connection:
         self._default_token = default_token
         self._session = Session(DIALECT, SessionLimits(documents=limits.max_socket_documents), anonymous=True)
         self._memberships: dict[str, Membership] = {}
+        self._held = 0
 
     def receive(self, frame: bytes) -> Awaitable[None] | None:
         """Handle one WebSocket message; a token is checked in what is to be awaited before the next.
 
         Raises `ProtocolError`, `CrdtError` or `RoomError` to end the socket.
         """
-        return self._handle(deque(self._session.receive(frame)))
+        ready = self._session.receive(frame)
+        if self._session.held != self._held:
+            self._count_held()
+        return self._handle(deque(ready))
 
     def _handle(self, ready: deque[Message]) -> Awaitable[None] | None:
         while ready:
@@ -113,9 +117,17 @@ class _Connection:
                 raise
             self._leave(address)
             self.outlet.write(binary(DIALECT.denied(address, error.reason)))
-            return self._session.deny(address)
-        self._admit(address, document, claims)
-        return self._session.grant(address)
+            waited = self._session.deny(address)
+        else:
+            self._admit(address, document, claims)
+            self.outlet.welcome()
+            waited = self._session.grant(address)
+        self._count_held()
+        return waited
+
+    def _count_held(self) -> None:
+        self._held = self._session.held
+        self.outlet.wait_for_token(self._held)
 
     def _admit(self, address: str, document: str, claims: Claims) -> None:
         can_write = claims.can_write(document)

@@ -51,7 +51,14 @@ async def document_socket(request: web.Request) -> web.Response:
         socket.write(binary(DIALECT.denied(document, error.reason)))
         socket.fail(error)
     else:
-        socket.serve(partial(_receive, room, peer), SILENCE, membership.end)
+        receive = partial(_receive, room, peer)
+
+        def first(frame: bytes) -> None:
+            socket.welcome()
+            socket.serve(receive, SILENCE, membership.end)
+            receive(frame)
+
+        socket.serve(first, SILENCE, membership.end)
     return response
 
 

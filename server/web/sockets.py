@@ -24,11 +24,17 @@ class OpenSocket(Protocol):
     def abort(self) -> None: ...
 
 
+HELD_FACTOR = 16
+"""How many of the largest messages the node holds of what clients have begun to send, in bytes."""
+
+
 class Sockets:
     """The open WebSockets, in as many groups as there are seconds between two pings, so that one timer serves all."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, largest_message: int) -> None:
         self._limit = limit
+        self._held = 0
+        self._held_most = largest_message * HELD_FACTOR
         self._open: dict[OpenSocket, int] = {}
         self._groups: list[dict[OpenSocket, None]] = [{} for _ in range(PING_SECONDS)]
         self._group = 0
@@ -47,6 +53,15 @@ class Sockets:
             raise ShuttingDown("this node stops; connect again in a moment")
         if len(self._open) >= self._limit:
             raise Overloaded("this node has as many connections as it may have; try again in a moment")
+
+    def hold(self, more: int) -> None:
+        """Count bytes that a socket holds of messages that are not whole, or wait for a token; fewer when negative.
+
+        Raises `Overloaded` when that is more than the node may hold: the socket that asked for it is to be closed.
+        """
+        self._held += more
+        if more > 0 and self._held > self._held_most:
+            raise Overloaded("too many unfinished messages are on their way to this node; connect again in a moment")
 
     def add(self, socket: OpenSocket) -> None:
         self._open[socket] = self._group

@@ -56,6 +56,7 @@ class WebSocket(asyncio.Protocol):
         "_counters",
         "_ended",
         "_heard",
+        "_held",
         "_limits",
         "_loop",
         "_reader",
@@ -67,6 +68,7 @@ class WebSocket(asyncio.Protocol):
         "_transport",
         "_unread",
         "_unread_limit",
+        "_waiting",
         "_work",
         "backlog",
         "write",
@@ -90,6 +92,9 @@ class WebSocket(asyncio.Protocol):
         self._work: asyncio.Task[None] | None = None
         self._unread: list[bytes] = []
         self._closing = False
+        # Bytes that the node counts as held for this socket, and the part of them that waits for a token.
+        self._held = 0
+        self._waiting = 0
         # Whether anything came since the last ping.
         self._heard = True
         self.write: Callable[[bytes], None] = _discard
@@ -100,19 +105,22 @@ class WebSocket(asyncio.Protocol):
     def serve(self, receive: Receive, silence: CloseCode, ended: Callable[[], None] | None = None) -> None:
         """Give every binary message to `receive`, and call `ended` once when the connection is over.
 
-        `silence` closes a socket on which nothing is said. To be called before anything can have come.
+        `silence` closes a socket that is not `welcome` in time. To be called before anything can have come.
         """
-
-        def first(message: bytes) -> Awaitable[None] | None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            self._receive = receive
-            return receive(message)
-
-        self._receive = first
+        self._receive = receive
         self._silence = silence
         self._ended = ended
+
+    def welcome(self) -> None:
+        """The peer has shown that it is one: its socket may stay open. Idempotent."""
+        if self._timer is not None and not self._closing:
+            self._timer.cancel()
+            self._timer = None
+
+    def wait_for_token(self, size: int) -> None:
+        """Count `size` bytes of messages as waiting for a token, in place of those before. Raises `Overloaded`."""
+        self._waiting = size
+        self._count_held()
 
     # The transport's side
 
@@ -136,6 +144,7 @@ class WebSocket(asyncio.Protocol):
             messages = self._reader.short(data)
             if messages is None:
                 self._handle_all(self._reader.read(data))
+                self._count_held()
                 return
             counters.frames_received += len(messages)
             rest = iter(messages)
@@ -160,6 +169,8 @@ class WebSocket(asyncio.Protocol):
         if self._work is not None:
             self._work.cancel()
         self._sockets.discard(self)
+        self._sockets.hold(-self._held)
+        self._held = 0
         ended, self._ended = self._ended, None
         if ended is not None:
             ended()
@@ -197,6 +208,12 @@ class WebSocket(asyncio.Protocol):
             self._shut()
             self._hang_up()
 
+    def _count_held(self) -> None:
+        held = self._reader.held + self._waiting
+        if held != self._held:
+            more, self._held = held - self._held, held
+            self._sockets.hold(more)
+
     def _wait_if_full(self) -> None:
         if not self._closing and (self._rooms.full or self.backlog() > self._unread_limit):
             self._wait(self._relieved(), iter(()))
@@ -218,6 +235,7 @@ class WebSocket(asyncio.Protocol):
                     break
                 messages = self._reader.read(b"".join(self._unread))
                 self._unread.clear()
+            self._count_held()
         except REFUSALS as error:
             self._refuse(error)
         except Exception as error:
@@ -282,7 +300,7 @@ class WebSocket(asyncio.Protocol):
         self._timer = self._loop.call_later(CLOSE_SECONDS, self.abort)
 
     def _says_nothing(self) -> None:
-        self.close(self._silence, "nothing was said on this socket; send the handshake at once")
+        self.close(self._silence, "nothing was said, or no token accepted, in time; send the handshake at once")
 
     def _refuse(self, error: Exception) -> None:
         if not self._closing:

@@ -54,6 +54,12 @@ class FrameReader:
         # Whether any of the three is there.
         self._midway = False
 
+    @property
+    def held(self) -> int:
+        """The bytes of an unfinished message."""
+        frame = self._frame
+        return len(self._head) + (len(frame.payload) if frame else 0) + (len(self._message) if self._message else 0)
+
     def short(self, data: bytes) -> list[bytes] | None:
         """The messages, if `data` is nothing but whole short binary frames; else None, and `read` is to take it."""
         if self._midway:

@@ -69,6 +69,11 @@ class Session:
         self._waiting_bytes = 0
         self._waiting_messages = 0
 
+    @property
+    def held(self) -> int:
+        """The bytes of messages that wait for a token's check."""
+        return self._waiting_bytes
+
     def receive(self, frame: bytes) -> list[Message]:
         """The messages that are ready now that `frame` came, in order. Raises `ProtocolError`."""
         message = self._decode(frame, self._last)

@@ -29,6 +29,9 @@ class Access(Protocol):
     def can_write(self, document: str) -> bool: ...
 
 
+TAKEN_AT_ONCE = 32
+"""Documents of a push that are in memory for it at a time."""
+
 PULLED_AT_ONCE = 4
 """Documents whose deltas are made at a time."""
 
@@ -58,12 +61,13 @@ async def _take(rooms: Rooms, access: Access, request: PushRequest) -> list[Rece
     for index, entry in enumerate(request.entries):
         by_document.setdefault(entry.doc, []).append(index)
     groups = [[request.entries[index] for index in indices] for indices in by_document.values()]
-    taken = await asyncio.gather(
-        *[
-            _take_document(rooms, access, request.device, document, group)
-            for document, group in zip(by_document, groups, strict=True)
-        ]
-    )
+    place = asyncio.Semaphore(TAKEN_AT_ONCE)
+
+    async def take(document: str, group: Sequence[PushEntry]) -> list[Receipt]:
+        async with place:
+            return await _take_document(rooms, access, request.device, document, group)
+
+    taken = await asyncio.gather(*map(take, by_document, groups))
     receipts: dict[int, Receipt] = {}
     for indices, group_receipts in zip(by_document.values(), taken, strict=True):
         receipts.update(zip(indices, group_receipts, strict=True))

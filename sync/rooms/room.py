@@ -306,18 +306,24 @@ class Room:
         refusals: dict[int, RoomError] = {}
         size = document.size
         for index, update in enumerate(updates):
-            size += len(update)
             if arrivals is not None and not arrivals[index][0].can_write:
                 if not _is_harmless(document, arrivals[index]):
                     refusals[index] = Forbidden("this token may read the document but not change it")
             elif len(update) > limits.update_bytes:
                 refusals[index] = UpdateTooLarge(len(update), limits.update_bytes)
-            elif size > limits.document_bytes and update != EMPTY_UPDATE:
-                refusals[index] = DocumentTooLarge(limits.document_bytes)
-        if not refusals:
-            return list(document.apply_all(updates))
-        allowed = iter(document.apply_all([u for i, u in enumerate(updates) if i not in refusals]))
-        return [refusals[index] if index in refusals else next(allowed) for index in range(len(updates))]
+            else:
+                size += len(update)
+        allowed = [update for index, update in enumerate(updates) if index not in refusals]
+        taken = document.apply_all(allowed) if size <= limits.document_bytes else self._apply_while_it_fits(document, allowed)
+        outcomes = iter(taken)
+        return [refusals[index] if index in refusals else next(outcomes) for index in range(len(updates))]
+
+    def _apply_while_it_fits(self, document: Document, updates: Sequence[bytes]) -> list[Outcome]:
+        """One by one, since how much an update adds shows only when it is applied: a duplicate adds nothing."""
+        limit = self._limits.document_bytes
+        return [
+            document.apply_all((update,))[0] if document.fits(update, limit) else DocumentTooLarge(limit) for update in updates
+        ]
 
     def _relay(self, document: Document, updates: Sequence[tuple[Peer | None, bytes]]) -> None:
         full = self.audience.relay(updates, self._due)
