@@ -10,7 +10,7 @@ from crdt.info import UpdateInfo
 from crdt.pairs import PairWalk, Position, may_have_pairs, spell_out
 from crdt.plain import insert_text
 from crdt.replica import Replica
-from crdt.updates import decode_state_vector, inspect
+from crdt.updates import decode_state_vector, encode_state_vector, inspect
 
 _LARGE = 256
 """Bytes from which an update is more than somebody's typing: an offline queue, or a document that is brought along."""
@@ -130,6 +130,16 @@ class Document:
     def state_vector(self) -> bytes:
         """The encoded state vector."""
         return self._replica.state_vector()
+
+    def place(self, state_vector: bytes) -> bytes:
+        """The same place in this document's terms: without clients and clocks that it does not know, in one order.
+
+        All peers that lack the same get the same bytes, whatever they have of their own. Raises `MalformedStateVector`.
+        """
+        ours = self._clocks
+        theirs = decode_state_vector(state_vector)
+        known = {client: min(clock, ours[client]) for client, clock in sorted(theirs.items()) if clock and client in ours}
+        return encode_state_vector(known)
 
     def diff(self, state_vector: bytes) -> bytes:
         """One update with everything that a peer with this state vector lacks, and all deletions.

@@ -11,6 +11,7 @@ from crdt.errors import MalformedPresence
 
 _NULL = b"null"
 _MAX_GONE = 4096
+_GONE_SECONDS = 30.0
 
 
 class _Entry(NamedTuple):
@@ -47,7 +48,9 @@ class Presence:
         self._states: dict[int, _State] = {}
         self._owned: dict[Hashable, set[int]] = {}
         # The clocks at which ids went, oldest first: what peers still relay of them must not bring them back.
-        self._gone: dict[int, int] = {}
+        # They are forgotten after a while, lest whoever used an id last mutes all who use it after him.
+        self._gone: dict[int, tuple[int, float]] = {}
+        self._now = 0.0
 
     def __len__(self) -> int:
         return len(self._states)
@@ -60,6 +63,7 @@ class Presence:
 
         Raises `MalformedPresence`, and then has taken in nothing.
         """
+        self._now = now
         news: dict[int, _Entry] = {}
         try:
             for entry in self._decode(update):
@@ -91,10 +95,13 @@ class Presence:
 
     def expire(self, now: float) -> set[int]:
         """Remove the states that nobody has renewed for `timeout` seconds; gives their ids."""
+        self._now = now
         oldest = now - self._timeout
         expired = {client for client, state in self._states.items() if state.renewed <= oldest}
         for client in expired:
             self._remove(client, self._states[client].clock)
+        while self._gone and next(iter(self._gone.values()))[1] <= now - _GONE_SECONDS:
+            del self._gone[next(iter(self._gone))]
         return expired
 
     def encode(self, ids: Iterable[int] | None = None) -> bytes:
@@ -104,7 +111,7 @@ class Presence:
             if client in self._states:
                 parts.append(self._states[client].encoded)
             elif client in self._gone:
-                parts.append(write_uint(client) + write_uint(self._gone[client]) + b"\x04" + _NULL)
+                parts.append(write_uint(client) + write_uint(self._gone[client][0]) + b"\x04" + _NULL)
         return write_uint(len(parts)) + b"".join(parts)
 
     def _decode(self, update: bytes) -> Iterable[_Entry]:
@@ -121,7 +128,8 @@ class Presence:
     def _is_news(self, entry: _Entry, owner: Hashable) -> bool:
         state = self._states.get(entry.client)
         if state is None:
-            return not entry.removes and entry.clock > self._gone.get(entry.client, 0)
+            clock, went = self._gone.get(entry.client, (0, 0.0))
+            return not entry.removes and (entry.clock > clock or went <= self._now - _GONE_SECONDS)
         if state.owner != owner:
             return False
         return entry.clock > state.clock or (entry.clock == state.clock and entry.removes)
@@ -133,7 +141,7 @@ class Presence:
         if not owned:
             del self._owned[state.owner]
         self._gone.pop(client, None)
-        self._gone[client] = clock
+        self._gone[client] = clock, self._now
         if len(self._gone) > _MAX_GONE:
             del self._gone[next(iter(self._gone))]
 

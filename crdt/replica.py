@@ -28,7 +28,7 @@ class Replica:
     It must be given well-formed updates only (see `crdt.updates.inspect`), and none before its causes.
     """
 
-    __slots__ = ("_doc", "_log", "_tail_bytes")
+    __slots__ = ("_doc", "_log", "_tail_bytes", "_tight")
 
     def __init__(self, log: Sequence[bytes] = ()) -> None:
         """Raises `MalformedUpdate` when yrs refuses one of the updates."""
@@ -36,6 +36,8 @@ class Replica:
         self._log: list[bytes] = list(log) or [EMPTY_UPDATE]
         self._doc = _build(self._log)
         self._tail_bytes = sum(map(len, self._log[1:]))
+        # Whether encoding anew made little difference when it was last tried.
+        self._tight = False
         self._trim()
 
     @property
@@ -61,9 +63,14 @@ class Replica:
         return self._log[0]
 
     def tighten(self) -> None:
-        """Encode anew if that may make `size` smaller by more than a `_SLACK`th."""
-        if self._tail_bytes * _SLACK > self.size:
+        """Encode anew if that may make `size` much smaller: deletions in the tail do so, or a long tail.
+
+        When it made little difference, it is not done again before the tail is long, since it costs as much as the document.
+        """
+        if self._tail_bytes and (self._tail_bytes * _SLACK > self.size or not self._tight):
+            before = self.size
             self.encode()
+            self._tight = (before - self.size) * _SLACK < before
 
     def apply(self, updates: Sequence[bytes], expected: Mapping[int, int] | None = None) -> None:
         """Apply all in one transaction, or nothing.

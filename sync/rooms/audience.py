@@ -119,8 +119,12 @@ class Audience:
             peer.behind = state_vector
             self.lagging[peer] = None
 
-    def catch_up(self, peer: Peer, diff: Diff) -> None:
-        """Send the peer one merged diff from `peer.behind` on; it is live afterwards."""
+    def shares(self, peer: Peer) -> bool:
+        """Whether the frame that the peer is to be caught up with is there already."""
+        return peer.behind in self._channels[(peer.dialect.name, peer.address)].catch_ups
+
+    def catch_up(self, peer: Peer, diff: Diff) -> bytes:
+        """Send the peer one merged diff from `peer.behind` on, and return its frame; the peer is live afterwards."""
         assert peer.behind is not None
         channel = self._channels[(peer.dialect.name, peer.address)]
         frame = channel.catch_up(peer.behind, diff)
@@ -128,6 +132,7 @@ class Audience:
         peer.silent = False
         self.lagging.pop(peer, None)
         peer.outlet.write(frame)
+        return frame
 
     def drained(self) -> list[Peer]:
         """The lagging peers whose transports have taken everything."""

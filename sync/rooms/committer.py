@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from sync.rooms.cursor import LogCursor
-from sync.rooms.errors import RoomError, StoreUnavailable
+from sync.rooms.errors import RoomError, StoreCorrupted, StoreUnavailable
 from sync.rooms.ports import Append, Appended, Bus, Store
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ class Committer:
         self.task = asyncio.get_running_loop().create_task(self._run())
         self._housekeeping: set[asyncio.Task[None]] = set()
         self._unsettled: dict[LogCursor, None] = {}
+        # Those that are to be appended on their own, to find out which of them the store cannot take.
+        self._alone: dict[LogCursor, None] = {}
         self.healthy = True
         """Whether the last attempt to append succeeded."""
         self.commits = 0
@@ -75,6 +77,9 @@ class Committer:
                 for cursor in cursors:
                     cursor.unanswered()
                 continue
+            except StoreCorrupted as error:
+                self._corrupted(cursors, error)
+                continue
             if not self.healthy:
                 log.info("store available again")
             self.healthy = True
@@ -86,12 +91,28 @@ class Committer:
                 else:
                     cursor.conflicted(result)
 
+    def _corrupted(self, cursors: list[LogCursor], error: StoreCorrupted) -> None:
+        """One of these documents is damaged in the store, and which is found out by appending each on its own."""
+        if len(cursors) == 1:
+            log.error("document damaged in the store", extra={"document": cursors[0].name, "reason": error.reason})
+            self._unsettled.pop(cursors[0], None)
+            cursors[0].fail(error)
+            return
+        for cursor in cursors:
+            self._alone[cursor] = None
+            cursor.unanswered()
+
     def _gather(self) -> tuple[list[LogCursor], list[Append]]:
         cursors: list[LogCursor] = []
         batch: list[Append] = []
         size = 0
         while self._waiting and size < BATCH_BYTES:
             cursor = next(iter(self._waiting))
+            if cursor in self._alone:
+                if batch:
+                    break
+                del self._alone[cursor]
+                size = BATCH_BYTES
             del self._waiting[cursor]
             append = cursor.take()
             if append is None:
@@ -124,6 +145,6 @@ class Committer:
             await self._store.snapshot(document, seq, state)
             if self._retain is not None:
                 await self._store.compact(document, seq - self._retain)
-        except RoomError as error:
+        except (RoomError, ValueError) as error:
             # The log is whole without it; the next snapshot is tried when it is due.
-            log.warning("snapshot not written", extra={"document": document, "reason": error.reason})
+            log.warning("snapshot not written", extra={"document": document, "reason": str(error)})

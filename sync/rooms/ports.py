@@ -16,8 +16,8 @@ from sync.rooms.errors import RoomError
 class Draft(NamedTuple):
     """An entry that has no number yet.
 
-    `update` is a Yjs v1 update; `author` the account that made it ("" when nobody signed in); `device` the outbox or socket
-    it came from ("" when unknown).
+    `update` is a Yjs v1 update; `author` the account that made it ("" when nobody signed in); `device` the outbox it came
+    from ("" for what was edited live: sockets come and go, and consecutive edits of an author become one entry).
     """
 
     update: bytes
@@ -57,7 +57,8 @@ class Appended(NamedTuple):
 class Conflict(NamedTuple):
     """Nothing of the append was written: the log's head is not the expected number, or its lineage is another.
 
-    `head` is the log's head and `lineage` its lineage, so that the writer can read on and try again.
+    `head` is the log's head and `lineage` its lineage, so that the writer can read on and try again. Of a document that does
+    not exist they are 0 and "".
     """
 
     head: int
@@ -96,6 +97,8 @@ class Changes(NamedTuple):
 class Store(Protocol):
     """The durable logs of all documents. The only source of truth: several processes may use one store at a time.
 
+    Every call that finds damage where it looks raises `StoreCorrupted`, whose `document` is "" when it cannot be told which.
+
     Document ids are any text of 1 to 200 UTF-8 bytes without control characters; two ids are the same only when they are
     the same code points. Every method may raise `StoreUnavailable` (try again later; nothing was half done); no driver's
     exception leaves an adapter. All methods may be called concurrently.
@@ -110,7 +113,11 @@ class Store(Protocol):
         ...
 
     async def read(self, document: str, after: int, limit: int) -> Sequence[Entry]:
-        """At most `limit` (>= 1) entries with numbers above `after`, in order and without a hole. Empty at the head."""
+        """At most `limit` (>= 1) entries with numbers above `after`, in order and without a hole. Empty at the head.
+
+        What was compacted is left out: the first entry then has a number above `after + 1`, and the caller, whose copy lacks
+        what is gone, loads anew.
+        """
         ...
 
     async def append(self, batch: Sequence[Append]) -> Sequence[Appended | Conflict]:
@@ -119,7 +126,8 @@ class Store(Protocol):
         Each append is atomic: all of its entries or, at a conflict, none; a conflict of one leaves the others be. A
         document occurs at most once in a batch and each append has at least one draft. On return everything answered with
         `Appended` is durable: it survives a kill and a loss of power. When the call raises, a caller cannot know whether
-        it was written; it finds out by reading on from its expected number.
+        it was written; it finds out by reading on from its expected number. The same holds when the call is cancelled: it may
+        go on to its end. Raises `ValueError` for a batch that is none.
         """
         ...
 
@@ -139,7 +147,7 @@ class Store(Protocol):
         """Keep `state`, the encoded document at number `seq`, durably, and drop older snapshots. Entries stay.
 
         Atomic: a reader sees the old snapshot or the new one. Older than the one kept: does nothing. States of up to
-        64 MiB and more are stored in parts.
+        64 MiB and more are stored in parts. Raises `ValueError` when the document has no entry `seq`.
         """
         ...
 

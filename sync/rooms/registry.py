@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from sync.rooms.catch_ups import CatchUps
 from sync.rooms.committer import Committer
 from sync.rooms.errors import Overloaded, RoomError, ShuttingDown
 from sync.rooms.limits import RoomLimits
@@ -39,6 +40,7 @@ class Rooms:
         self._loop = asyncio.get_running_loop()
         self.committer = Committer(store, bus, limits.keep_entries)
         self._lagging: dict[Room, None] = {}
+        self._catch_ups = CatchUps(limits.catch_up_bytes)
         self.full = False
         """Whether more edits wait for the store than the node may hold; see `admit`."""
         self._closing = False
@@ -67,7 +69,7 @@ class Rooms:
                 self._forget(room)
             if len(self._rooms) >= self.limits.rooms:
                 self._make_place()
-            room = Room(document, self.store, self.limits, self._schedule, self.committer.wake, self._lags)
+            room = Room(document, self.store, self.limits, self._schedule, self.committer.wake, self._lags, self._catch_ups)
             self._rooms[document] = room
             self._bus.subscribe(document, self._news)
         return room
@@ -129,6 +131,7 @@ class Rooms:
         while True:
             await asyncio.sleep(DRAIN_SECONDS)
             self.full = self.committer.pending_bytes > self.limits.pending_bytes
+            self._catch_ups.prune()
             for room in list(self._lagging):
                 room.drain()
                 if not room.audience.lagging:

@@ -12,6 +12,7 @@ from crdt.updates import EMPTY_UPDATE
 from sync.protocol.push import Delta
 from sync.rooms.attendance import Attendance
 from sync.rooms.audience import Audience
+from sync.rooms.catch_ups import CatchUps
 from sync.rooms.cursor import LogCursor
 from sync.rooms.errors import (
     DocumentTooLarge,
@@ -59,6 +60,7 @@ class Room:
 
     __slots__ = (
         "_arrivals",
+        "_catch_ups",
         "_due",
         "_greetings",
         "_joining",
@@ -87,9 +89,11 @@ class Room:
         schedule: Callable[[Room], None],
         wake: Callable[[LogCursor], None],
         lags: Callable[[Room], None],
+        catch_ups: CatchUps,
     ) -> None:
         """`schedule` sees to it that `turn` is called, `lags` that `drain` is, and `wake` that the log's `take` is."""
         self.name = name
+        self._catch_ups = catch_ups
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._schedule = schedule
@@ -234,8 +238,15 @@ class Room:
                 self._catch_up(peer, document)
 
     def _catch_up(self, peer: Peer, document: Document) -> None:
+        assert peer.behind is not None
         try:
-            self.audience.catch_up(peer, document.diff)
+            peer.behind = document.place(peer.behind)
+            full = peer.outlet.backlog() > self._limits.backlog_bytes
+            if not full and (self.audience.shares(peer) or self._catch_ups.admits(document.size)):
+                self._catch_ups.hold(self.audience.catch_up(peer, document.diff), peer.outlet)
+            else:
+                self.audience.lag([peer], peer.behind)
+                self._lags(self)
         except CrdtError as error:
             peer.outlet.fail(error)
 

@@ -82,3 +82,14 @@ def test_malformed_and_oversized_states_are_named(raw: bytes) -> None:
     with pytest.raises(MalformedPresence):
         presence.apply(raw, "a", 0.0)
     assert len(presence) == 0
+
+
+def test_who_used_an_id_last_does_not_mute_who_uses_it_after_a_while() -> None:
+    presence = Presence(timeout=30)
+    presence.apply(update((7, 2**53 - 1, {})), "mallory", 0.0)
+    presence.leave("mallory")
+    assert presence.apply(update((7, 3, {})), "alice", 1.0) == set(), "somebody may relay what he has heard"
+    assert presence.apply(update((7, 4, {})), "alice", 31.0) == {7}
+    presence.leave("alice")
+    presence.expire(62.0)
+    assert presence.encode({7}) == b"\x00"

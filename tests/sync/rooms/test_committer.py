@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from sync.rooms.committer import RETRY_FIRST
+from sync.rooms.errors import StoreCorrupted
 from tests.sync.rooms.kit import PATIENCE, QUICK, edits, node, text_of
 
 
@@ -149,3 +152,26 @@ async def test_a_snapshot_is_written_when_enough_entries_follow_and_old_entries_
         assert [entry.seq for entry in stored.entries] == [11, 12]
         assert [entry.seq for entry in await here.log()] == [9, 10, 11, 12]
         assert await here.stored_text() == "x" * 12
+
+
+async def test_a_document_that_is_damaged_in_the_store_stops_nobody_else(tmp_path: Path) -> None:
+    async with node(tmp_path) as here:
+        clients = [await here.client(name) for name in ("a", "b", "c")]
+        for client in clients:
+            client.send(client.edit("first"))
+            await client.outlet.until(lambda outlet: outlet.updates)
+        with closing(sqlite3.connect(tmp_path / "store.sqlite")) as connection, connection:
+            connection.execute("UPDATE heads SET head = 7, number = 0 WHERE document = 2")
+        here.store.gate.clear()
+        more = [client.edit("more") for client in clients]
+        clients[0].send(clients[0].edit("held back"))
+        await here.store.written.wait()
+        for client, update in zip(clients, more, strict=True):
+            client.send(update)
+        here.store.gate.set()
+        for index in (0, 2):
+            await clients[index].acknowledged(more[index])
+        await clients[1].outlet.until(lambda outlet: outlet.errors)
+        assert [type(error) for error in clients[1].outlet.errors] == [StoreCorrupted]
+        assert more[1] not in clients[1].outlet.updates
+        assert here.rooms.committer.healthy
