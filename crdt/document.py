@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from crdt.errors import CrdtError, MalformedUpdate, MissingCauses, TooManyTypes
+from crdt.errors import CrdtError, MalformedUpdate, MissingCauses, TooManyCuts, TooManyTypes
 from crdt.info import UpdateInfo
 from crdt.pairs import PairWalk, Position, may_have_pairs, spell_out
 from crdt.plain import insert_text
@@ -38,13 +39,17 @@ class Document:
     there is decided from the clocks before yrs sees it.
     """
 
-    __slots__ = ("_clocks", "_full_at", "_pairs", "_replica", "_types")
+    __slots__ = ("_clocks", "_cut_bytes", "_full_at", "_pairs", "_replica", "_types", "cut_bytes")
 
     def __init__(self) -> None:
         self._replica = Replica()
         self._clocks: dict[int, int] = {}
         # The middles of the surrogate pairs that were ever inserted.
         self._pairs: set[Position] = set()
+        # What cuts may still cost in this call of `apply_all`.
+        self._cut_bytes = math.inf
+        self.cut_bytes = 0
+        """What the last call of `apply_all` spent on cuts."""
         # At most so many nested shared types are in it.
         self._types = 0
         # The document's size when they were counted last and were too many.
@@ -90,15 +95,15 @@ class Document:
             raise verdict
         return verdict
 
-    def apply_all(self, updates: Sequence[bytes]) -> list[Verdict | CrdtError]:
+    def apply_all(self, updates: Sequence[bytes], cut_bytes: float = math.inf) -> list[Verdict | CrdtError]:
         """Apply updates in order, each as `apply` would, in as few transactions as possible.
 
-        The answers are in the order of the updates; an error stands for what `apply` would have raised.
+        The answers are in the order of the updates; an error stands for what `apply` would have raised. An update that cuts
+        a character in two costs as much as the whole document: once that is more than `cut_bytes` bytes in sum, further ones
+        are answered with `TooManyCuts`, and can be taken by a later call.
         """
-        verdicts: list[Verdict | CrdtError] = []
-        while len(verdicts) < len(updates):
-            self._apply_run(updates, verdicts)
-        return verdicts
+        self._cut_bytes, self.cut_bytes = cut_bytes, 0
+        return self._take(updates)
 
     def contains(self, update: bytes, *, deletions: bool) -> bool:
         """Whether the document has everything of the update.
@@ -153,6 +158,12 @@ class Document:
         """The whole document as one update. Without a change in between, the same object again."""
         return self._replica.encode()
 
+    def _take(self, updates: Sequence[bytes]) -> list[Verdict | CrdtError]:
+        verdicts: list[Verdict | CrdtError] = []
+        while len(verdicts) < len(updates):
+            self._apply_run(updates, verdicts)
+        return verdicts
+
     def _apply_run(self, updates: Sequence[bytes], verdicts: list[Verdict | CrdtError]) -> None:
         """Take as many of the updates that have no verdict yet as one transaction will do for, and at least one."""
         start = len(verdicts)
@@ -203,12 +214,15 @@ class Document:
                 verdicts[start] = error
             else:
                 # What came after the update that failed may build on it, so everything is judged again.
-                verdicts[start:] = [self.apply_all((update,))[0] for update in updates[start : len(verdicts)]]
+                verdicts[start:] = [self._take((update,))[0] for update in updates[start : len(verdicts)]]
 
     def _apply_alone(self, update: bytes, info: UpdateInfo, cut: set[Position] | None) -> Verdict | CrdtError:
         """Take an update that needs a transaction of its own: it cuts pairs, or adds deletions at most."""
         if not cut:
             return self._apply_settled(update, info)
+        if not self._cut_bytes or (self.cut_bytes and self.cut_bytes + self.size > self._cut_bytes):
+            return TooManyCuts()
+        self.cut_bytes += self.size
         before = self.encode()
         self._replica.replace(spell_out(before, cut))
         verdict = self._apply_settled(spell_out(update, cut), info)

@@ -43,6 +43,15 @@ class TooManyTypes(CrdtError):
         self.limit = limit
 
 
+class TooManyCuts(CrdtError):
+    """The update cuts a character in two, which costs as much as the whole document; it can be taken a moment later."""
+
+    code = "too-many-cuts"
+
+    def __init__(self) -> None:
+        super().__init__("the update cuts a character in two, and others did just before; send it again in a moment")
+
+
 class MissingCauses(CrdtError):
     """The update builds on edits that the document has not seen; it can be applied once they have arrived.
 

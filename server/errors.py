@@ -56,6 +56,7 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     crdt.MalformedStateVector: Answer(400, CloseCode.MALFORMED, "The state vector is malformed"),
     crdt.MalformedPresence: Answer(400, CloseCode.MALFORMED, "The awareness update is malformed"),
     crdt.TooManyTypes: Answer(413, CloseCode.TOO_BIG, "The document would have too many nested types"),
+    crdt.TooManyCuts: Answer(503, CloseCode.TRY_LATER, "The update costs too much just now"),
     crdt.MissingCauses: Answer(409, CloseCode.CONFLICT, "The update builds on others that are missing"),
     protocol.ProtocolError: _MALFORMED,
     protocol.MalformedMessage: _MALFORMED,

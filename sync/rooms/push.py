@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from crdt.document import Verdict
-from crdt.errors import CrdtError
+from crdt.errors import CrdtError, TooManyCuts
 from sync.protocol.push import Changed, Delta, PushAnswer, PushEntry, PushRequest, Receipt, Refusal
-from sync.rooms.errors import AnswerFull, Forbidden, RoomError
+from sync.rooms.errors import AnswerFull, Forbidden, Overloaded, RoomError
 from sync.rooms.registry import Rooms
 
 CHANGES_PAGE = 1000
@@ -89,6 +89,8 @@ async def _take_document(
         if error.transient:
             raise
         return [_rejected(entry, error) for entry in entries]
+    if any(isinstance(outcome, TooManyCuts) for outcome in outcomes):
+        raise Overloaded("too many edits cut a character in two; send the same request again in a moment")
     return [
         Receipt(entry.id, "applied" if outcome is Verdict.APPLIED else "duplicate", seq)
         if isinstance(outcome, Verdict)

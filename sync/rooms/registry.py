@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.committer import Committer
+from sync.rooms.cuts import Cuts
 from sync.rooms.errors import Overloaded, RoomError, ShuttingDown
 from sync.rooms.limits import RoomLimits
 from sync.rooms.ports import Bus, Draft, Store
@@ -40,7 +41,9 @@ class Rooms:
         self._loop = asyncio.get_running_loop()
         self.committer = Committer(store, bus, limits.keep_entries)
         self._lagging: dict[Room, None] = {}
+        self._held_back: dict[Room, None] = {}
         self._catch_ups = CatchUps(limits.catch_up_bytes)
+        self._cuts = Cuts()
         self.full = False
         """Whether more edits wait for the store than the node may hold; see `admit`."""
         self._closing = False
@@ -69,7 +72,9 @@ class Rooms:
                 self._forget(room)
             if len(self._rooms) >= self.limits.rooms:
                 self._make_place()
-            room = Room(document, self.store, self.limits, self._schedule, self.committer.wake, self._lags, self._catch_ups)
+            room = Room(
+                document, self.store, self.limits, self._schedule, self.committer.wake, self._lags, self._catch_ups, self._cuts
+            )
             self._rooms[document] = room
             self._bus.subscribe(document, self._news)
         return room
@@ -115,6 +120,8 @@ class Rooms:
             room.scheduled = False
             try:
                 room.turn()
+                if room.held_back:
+                    self._held_back[room] = None
             except Exception:
                 log.exception("room failed", extra={"document": room.name})
                 room.fail(RoomError("the server made an error with this document; what was acknowledged is durable"))
@@ -130,7 +137,9 @@ class Rooms:
     async def _drain_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(DRAIN_SECONDS)
-            self.full = self.committer.pending_bytes > self.limits.pending_bytes
+            self._held_back = {room: None for room in self._held_back if room.held_back}
+            waiting = sum(room.held_back for room in self._held_back)
+            self.full = self.committer.pending_bytes + waiting > self.limits.pending_bytes
             self._catch_ups.prune()
             for room in list(self._lagging):
                 room.drain()

@@ -14,6 +14,7 @@ from sync.rooms.attendance import Attendance
 from sync.rooms.audience import Audience
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.cursor import LogCursor
+from sync.rooms.cuts import Cuts
 from sync.rooms.errors import (
     DocumentTooLarge,
     DocumentUnreadable,
@@ -61,6 +62,7 @@ class Room:
     __slots__ = (
         "_arrivals",
         "_catch_ups",
+        "_cuts",
         "_due",
         "_greetings",
         "_joining",
@@ -73,6 +75,7 @@ class Room:
         "_wake",
         "attendance",
         "audience",
+        "held_back",
         "journal",
         "log",
         "name",
@@ -90,10 +93,12 @@ class Room:
         wake: Callable[[LogCursor], None],
         lags: Callable[[Room], None],
         catch_ups: CatchUps,
+        cuts: Cuts,
     ) -> None:
         """`schedule` sees to it that `turn` is called, `lags` that `drain` is, and `wake` that the log's `take` is."""
         self.name = name
         self._catch_ups = catch_ups
+        self._cuts = cuts
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._schedule = schedule
@@ -121,6 +126,8 @@ class Room:
         # The acknowledgements that go out with this turn.
         self._due: dict[Peer, bytes] = {}
         self._arrivals: list[Arrival] = []
+        self.held_back = 0
+        """Bytes of edits that wait for the document to be loaded."""
 
     # What peers do
 
@@ -140,6 +147,8 @@ class Room:
     def receive(self, peer: Peer, update: bytes, *, whole: bool = False) -> None:
         """The peer sends an edit, or in answer to our question the `whole` of what it has beyond our state vector."""
         self._arrivals.append((peer, update, whole))
+        if self.log.document is None:
+            self.held_back += len(update)
         if not self.scheduled:
             self._schedule(self)
 
@@ -206,6 +215,7 @@ class Room:
         self.used = self._loop.time()
         if self._arrivals:
             arrivals, self._arrivals = self._arrivals, []
+            self.held_back = 0
             self._take_in(document, arrivals)
         if self._greetings:
             greetings, self._greetings = self._greetings, []
@@ -285,7 +295,7 @@ class Room:
             updates.append(update)
         else:
             if size <= self._limits.document_bytes:
-                return document.apply_all(updates)
+                return self._cuts.apply(document, updates)
         return self._apply(document, [update for _, update, _ in arrivals], arrivals)
 
     def _apply_pushed(
@@ -325,7 +335,11 @@ class Room:
             else:
                 size += len(update)
         allowed = [update for index, update in enumerate(updates) if index not in refusals]
-        taken = document.apply_all(allowed) if size <= limits.document_bytes else self._apply_while_it_fits(document, allowed)
+        taken = (
+            self._cuts.apply(document, allowed)
+            if size <= limits.document_bytes
+            else self._apply_while_it_fits(document, allowed)
+        )
         outcomes = iter(taken)
         return [refusals[index] if index in refusals else next(outcomes) for index in range(len(updates))]
 
@@ -333,7 +347,8 @@ class Room:
         """One by one, since how much an update adds shows only when it is applied: a duplicate adds nothing."""
         limit = self._limits.document_bytes
         return [
-            document.apply_all((update,))[0] if document.fits(update, limit) else DocumentTooLarge(limit) for update in updates
+            self._cuts.apply(document, (update,))[0] if document.fits(update, limit) else DocumentTooLarge(limit)
+            for update in updates
         ]
 
     def _relay(self, document: Document, updates: Sequence[tuple[Peer | None, bytes]]) -> None:
@@ -447,6 +462,7 @@ class Room:
     def _send_away(self, error: RoomError) -> None:
         """Everybody who is in the room is told."""
         self._arrivals.clear()
+        self.held_back = 0
         self._joining.clear()
         for peer in list(self.audience):
             peer.outlet.fail(error)

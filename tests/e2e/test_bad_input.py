@@ -519,3 +519,23 @@ async def test_pushes_that_never_end_hold_a_bounded_share_of_memory_and_are_give
                 assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
         answer = await push(http, node, [{"id": "1", "doc": "after", "update": update_of()}])
         assert answer["receipts"][0]["status"] == "applied"
+
+
+async def test_who_was_granted_nothing_is_closed_whatever_he_says(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    arguments = ("--handshake-seconds", "1", "--max-update-bytes", "1MiB")
+    with ServerProcess(tmp_path, *arguments, open_to_all=False, environ={"EBBTIDE_TOKEN_SECRET": SECRET}) as node:
+        async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
+            edit = write_var_string("a") + b"\x00\x02" + write_var_bytes(bytes(MIB - 1000))
+            for greeting in (b"\x09", edit, write_var_string("a") + b"\x02\x00" + write_var_string("no token")):
+                socket = await stack.enter_async_context(http.ws_connect(f"{node.url}/collab"))
+                await socket.send_bytes(greeting)
+                while (message := await socket.receive()).type is aiohttp.WSMsgType.BINARY:
+                    pass
+                assert socket.close_code == 4408, message
+            before = memory(node)
+            waiting = [await stack.enter_async_context(http.ws_connect(f"{node.url}/collab")) for _ in range(60)]
+            for socket in waiting:
+                await socket.send_bytes(edit)
+            closed = {(await socket.receive()).data for socket in waiting}
+            assert closed == {4408, 1013}
+            assert memory(node) - before < 40 * MIB

@@ -145,7 +145,7 @@ class Interruptible:
     """A real store behind a switch.
 
     While `away`, every call raises. `lose_answers` is how many appends are to be written and then raise. While `gate` is
-    not set, answers of appends that were written are held back.
+    not set, answers of appends that were written are held back; while `loads` is not set, loads are.
     """
 
     def __init__(self, store: Store) -> None:
@@ -154,6 +154,8 @@ class Interruptible:
         self.lose_answers = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.loads = asyncio.Event()
+        self.loads.set()
         self.attempted = asyncio.Event()
         self.written = asyncio.Event()
         """Set when an append was attempted, and when one is durable; for tests to clear."""
@@ -164,6 +166,7 @@ class Interruptible:
         return self._store
 
     async def load(self, document: str) -> Stored:
+        await self.loads.wait()
         return await self._ask().load(document)
 
     async def read(self, document: str, after: int, limit: int) -> Sequence[Entry]:

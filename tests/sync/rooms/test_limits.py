@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sync.rooms.errors import DocumentTooLarge, RoomError, UpdateTooLarge
 from sync.rooms.limits import RoomLimits
 from sync.rooms.push import TAKEN_AT_ONCE, answer
 from sync.rooms.room import Outcome, Room
-from tests.sync.rooms.kit import Client, RecordingOutlet, edits, node
+from tests.sync.rooms.kit import PATIENCE, Client, RecordingOutlet, edits, node
 
 SMALL = RoomLimits(poll_interval=0.02, document_bytes=10_000, update_bytes=9_000)
 
@@ -156,3 +157,20 @@ async def test_a_push_for_more_documents_than_there_may_be_rooms_gets_through(tm
         answered = await answer(here.rooms, Anyone(), request)
         assert {receipt.status for receipt in answered.receipts} == {"applied"}
         assert len(here.rooms) <= limits.rooms
+
+
+async def test_edits_for_a_document_that_is_being_loaded_count_as_waiting(tmp_path: Path) -> None:
+    limits = RoomLimits(poll_interval=0.02, pending_bytes=LARGE)
+    async with node(tmp_path, limits) as here:
+        here.store.loads.clear()
+        early = Client(here.rooms.open("d"))
+        early.room.join(early.peer)
+        update = early.edit("a" * LARGE)
+        early.send(update, update)
+        async with asyncio.timeout(PATIENCE):
+            while not here.rooms.full:
+                await asyncio.sleep(0.01)
+        here.store.loads.set()
+        async with asyncio.timeout(PATIENCE):
+            await here.rooms.admit()
+        await early.acknowledged(update)
