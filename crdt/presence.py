@@ -11,6 +11,7 @@ from crdt.errors import MalformedPresence
 
 _NULL = b"null"
 _MAX_GONE = 4096
+_ELSEWHERE = object()
 _GONE_SECONDS = 30.0
 
 
@@ -55,6 +56,17 @@ class Presence:
     def __len__(self) -> int:
         return len(self._states)
 
+    def follow(self, update: bytes, now: float) -> set[int]:
+        """Take in what another node says of clients that are connected to it; as `apply`, and it may speak for many.
+
+        Their ids are not for owners here to speak for, nor is it for other nodes to speak for those of owners here.
+        """
+        return self.apply(update, _ELSEWHERE, now)
+
+    def introduced_here(self) -> list[int]:
+        """The ids that owners here have introduced."""
+        return [client for client, state in self._states.items() if state.owner is not _ELSEWHERE]
+
     def apply(self, update: bytes, owner: Hashable, now: float) -> set[int]:
         """Take in an awareness update; gives the ids whose state is new, changed, renewed or gone.
 
@@ -75,7 +87,7 @@ class Presence:
         except Malformed as error:
             raise MalformedPresence(str(error)) from error
         removed = {client for client, entry in news.items() if entry.removes}
-        if len((self._owned.get(owner, set()) | news.keys()) - removed) > self._max_per_owner:
+        if owner is not _ELSEWHERE and len((self._owned.get(owner, set()) | news.keys()) - removed) > self._max_per_owner:
             raise MalformedPresence(f"one connection speaks for more than {self._max_per_owner} clients")
         for client, entry in news.items():
             if client in removed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from server.bus.local import LocalBus
+from server.bus.redis import RedisBus, open_redis
 from server.config import Config
 from server.keys import key_source
 from server.memory import give_back
@@ -15,7 +16,7 @@ from server.stores.sqlite import open_sqlite
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
 from server.web.bodies import Bodies
 from server.web.collab_socket import collab_socket
-from server.web.context import BODIES, CONFIG, COUNTERS, ROOMS, SOCKETS, STORE, VERIFIER
+from server.web.context import BODIES, BUS, CONFIG, COUNTERS, ROOMS, SOCKETS, STORE, VERIFIER
 from server.web.document_socket import document_socket
 from server.web.health import routes
 from server.web.host import known_hosts
@@ -23,20 +24,26 @@ from server.web.problem import middleware
 from server.web.sockets import Sockets
 from server.web.sync import push
 from sync.rooms.limits import RoomLimits
-from sync.rooms.ports import Store
+from sync.rooms.ports import Bus, Store
 from sync.rooms.registry import Rooms
 
 
 async def make_app(config: Config) -> web.Application:
     """The server, ready to be run. The caller calls `close_app` at the end.
 
-    Raises `StoreUnusable` or `StoreUnavailable` when the database cannot be opened, `OSError` when its folder cannot be made.
+    Raises `StoreUnusable` or `StoreUnavailable` when the database cannot be opened, `BusUnusable` for a wrong Redis,
+    `OSError` when its folder cannot be made.
     """
     store = await _store(config)
+    try:
+        bus = await open_redis(config.bus, prefix=config.bus_prefix) if config.bus else LocalBus().connect()
+    except BaseException:
+        await store.close()
+        raise
     limits = config.limits
     rooms = Rooms(
         store,
-        LocalBus().connect(),
+        bus,
         RoomLimits(
             update_bytes=limits.max_update_bytes,
             document_bytes=limits.max_document_bytes,
@@ -55,6 +62,7 @@ async def make_app(config: Config) -> web.Application:
     app[BODIES] = Bodies(limits)
     app[CONFIG] = config
     app[STORE] = store
+    app[BUS] = bus
     app[ROOMS] = rooms
     app[SOCKETS] = sockets
     app[COUNTERS] = counters
@@ -62,13 +70,14 @@ async def make_app(config: Config) -> web.Application:
     app.router.add_get(r"/ws/{document:[\s\S]+}", document_socket, allow_head=False)
     app.router.add_get("/collab", collab_socket, allow_head=False)
     app.router.add_post("/api/v1/sync", push)
-    app.router.add_routes(routes(store.check, lambda: sockets.draining, _metrics(counters, rooms, sockets)))
+    app.router.add_routes(routes(store.check, lambda: sockets.draining, _metrics(counters, rooms, sockets, bus)))
     return app
 
 
 async def close_app(app: web.Application) -> None:
     """Release everything. What is not durable then was not acknowledged."""
     await app[ROOMS].close()
+    await app[BUS].close()
     await app[STORE].close()
     await app[VERIFIER].close()
 
@@ -82,7 +91,7 @@ async def _store(config: Config) -> Store:
     return await open_mongo(storage.url, options)
 
 
-def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets) -> Metrics:
+def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets, bus: Bus) -> Metrics:
     metrics = Metrics(counters)
     committer = rooms.committer
     metrics.gauge("sockets", "Open WebSockets.", lambda: len(sockets))
@@ -91,6 +100,9 @@ def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets) -> Metrics:
     metrics.gauge("store_healthy", "Whether the last append succeeded (1) or not (0).", lambda: committer.healthy)
     metrics.total("commits", "Transactions of the group commit.", lambda: committer.commits)
     metrics.total("entries", "Entries made durable.", lambda: committer.entries)
+    if isinstance(bus, RedisBus):
+        metrics.gauge("bus_healthy", "Whether Redis takes and gives news (1) or not (0).", lambda: bus.healthy)
+        metrics.total("bus_dropped", "News that could not be sent; other nodes find it in the store.", lambda: bus.dropped)
     return metrics
 
 

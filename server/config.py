@@ -121,6 +121,12 @@ class Config:
     data: Path = _option("--data", values.path, Path("data"), "folder of the database")  # noqa: RUF009 - a Path is immutable
     open: bool = _option("--open", values.boolean, False, "let anyone read and write; loopback hosts only")
     origins: tuple[str, ...] = _option("--origin", values.origins, (), "web origin that may open WebSockets; repeatable")
+    bus: str = field(
+        default="",
+        repr=False,
+        metadata={"option": _Option("--bus", values.text, "", "redis://..., which carries news between nodes")},
+    )
+    bus_prefix: str = _option("--bus-prefix", values.text, "ebbtide", "beginning of the names of this deployment's channels")
     keep_entries: int | None = _option(
         "--keep-entries", values.count, None, "entries kept of a document's log behind its snapshot; all unless given"
     )
@@ -197,6 +203,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     )
     _refuse_unsafe(config)
     _refuse_unstorable(config)
+    if config.bus and not config.bus.startswith(("redis://", "rediss://")):
+        raise ConfigError("--bus takes redis://HOST:PORT; without it, nodes find each other's edits in the store")
     return config
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from sync.rooms.ports import Draft, Listener
+from sync.rooms.ports import Listener, News
 
 
 class LocalBus:
@@ -19,11 +17,11 @@ class LocalBus:
         self._ends.append(end)
         return end
 
-    def tell(self, publisher: LocalEnd, document: str, after: int, drafts: Sequence[Draft]) -> None:
+    def tell(self, publisher: LocalEnd, document: str, news: News) -> None:
         """Call the listeners of every end but the publisher's."""
         for end in list(self._ends):
             if end is not publisher:
-                end.hear(document, after, drafts)
+                end.hear(document, news)
 
     def leave(self, end: LocalEnd) -> None:
         """Forget an end. Idempotent."""
@@ -38,9 +36,9 @@ class LocalEnd:
         self._hub = hub
         self._listeners: dict[str, dict[Listener, None]] = {}
 
-    def publish(self, document: str, after: int, drafts: Sequence[Draft]) -> None:
+    def publish(self, document: str, news: News) -> None:
         """See `Bus.publish`."""
-        self._hub.tell(self, document, after, drafts)
+        self._hub.tell(self, document, news)
 
     def subscribe(self, document: str, listener: Listener) -> None:
         """See `Bus.subscribe`."""
@@ -54,13 +52,13 @@ class LocalEnd:
             if not listeners:
                 del self._listeners[document]
 
-    def hear(self, document: str, after: int, drafts: Sequence[Draft]) -> None:
+    def hear(self, document: str, news: News) -> None:
         """Tell this end's listeners of the document."""
         listeners = self._listeners.get(document, {})
         for listener in list(listeners):
             # An earlier one may have ended its subscription.
             if listener in listeners:
-                listener(document, after, drafts)
+                listener(document, news)
 
     async def close(self) -> None:
         """See `Bus.close`."""

@@ -9,13 +9,14 @@ from server.metrics import Counters
 from server.tokens import TokenVerifier
 from server.web.bodies import Bodies
 from server.web.sockets import Sockets
-from sync.rooms.ports import Store
+from sync.rooms.ports import Bus, Store
 from sync.rooms.registry import Rooms
 
 BODIES = web.AppKey("bodies", Bodies)
 CONFIG = web.AppKey("config", Config)
 COUNTERS = web.AppKey("counters", Counters)
 ROOMS = web.AppKey("rooms", Rooms)
+BUS: web.AppKey[Bus] = web.AppKey("bus", Bus)
 STORE: web.AppKey[Store] = web.AppKey("store", Store)
 SOCKETS = web.AppKey("sockets", Sockets)
 VERIFIER: web.AppKey[TokenVerifier] = web.AppKey("verifier", TokenVerifier)

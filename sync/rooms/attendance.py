@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from crdt.presence import Presence
 from sync.protocol.frame import binary
@@ -21,14 +22,24 @@ GATHER_MOST = 0.1
 class Attendance:
     """Who is here, and telling the others."""
 
-    __slots__ = ("_audience", "_backlog_limit", "_changed", "_loop", "_presence", "_timer")
+    __slots__ = ("_audience", "_backlog_limit", "_changed", "_loop", "_ours", "_presence", "_tell_others", "_timer")
 
-    def __init__(self, audience: Audience, limits: RoomLimits, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        audience: Audience,
+        limits: RoomLimits,
+        loop: asyncio.AbstractEventLoop,
+        tell_others: Callable[[bytes], None],
+    ) -> None:
+        """`tell_others` is given awareness updates for the other nodes."""
         self._audience = audience
+        self._tell_others = tell_others
         self._backlog_limit = limits.backlog_bytes
         self._loop = loop
         self._presence = Presence(limits.presence_state_bytes, limits.presence_timeout)
         self._changed: set[int] = set()
+        # Of those that changed, the ones that the other nodes have to be told of.
+        self._ours: set[int] = set()
         self._timer: asyncio.Handle | None = None
 
     def __len__(self) -> int:
@@ -39,14 +50,28 @@ class Attendance:
 
         Raises `MalformedPresence`.
         """
-        self._tell(self._presence.apply(update, peer, self._loop.time()))
+        changed = self._presence.apply(update, peer, self._loop.time())
+        self._ours |= changed
+        self._tell(changed)
 
     def leave(self, peer: Peer) -> None:
         """The states that the peer introduced go with it."""
-        self._tell(self._presence.leave(peer))
+        changed = self._presence.leave(peer)
+        self._ours |= changed
+        self._tell(changed)
+
+    def follow(self, update: bytes) -> None:
+        """Take in what another node says of its clients. Raises `MalformedPresence`."""
+        self._tell(self._presence.follow(update, self._loop.time()))
+
+    def tell_nodes(self) -> None:
+        """Tell the other nodes of everybody who is here."""
+        here = self._presence.introduced_here()
+        if here:
+            self._tell_others(self._presence.encode(here))
 
     def expire(self) -> None:
-        """States that nobody renewed in time go."""
+        """States that nobody renewed in time go. Every node finds that out for itself."""
         self._tell(self._presence.expire(self._loop.time()))
 
     def show(self, peer: Peer) -> None:
@@ -72,3 +97,6 @@ class Attendance:
         self._timer = None
         changed, self._changed = self._changed, set()
         self._audience.announce(self._presence.encode(changed))
+        ours, self._ours = self._ours, set()
+        if ours:
+            self._tell_others(self._presence.encode(ours))

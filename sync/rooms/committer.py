@@ -7,7 +7,7 @@ import logging
 
 from sync.rooms.cursor import LogCursor
 from sync.rooms.errors import RoomError, StoreCorrupted, StoreUnavailable
-from sync.rooms.ports import Append, Appended, Bus, Store
+from sync.rooms.ports import Append, Appended, Bus, NewEntries, Store
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Committer:
     def _appended(self, cursor: LogCursor, append: Append) -> None:
         cursor.appended()
         self.entries += len(append.drafts)
-        self._bus.publish(append.document, append.expected, append.drafts)
+        self._bus.publish(append.document, NewEntries(append.expected, append.drafts, append.lineage))
         snapshot = cursor.snapshot()
         if snapshot is not None:
             task = asyncio.get_running_loop().create_task(self._keep(append.document, snapshot.seq, snapshot.state))

@@ -13,7 +13,7 @@ from crdt.errors import CrdtError
 from sync.rooms.errors import DocumentUnreadable, LineageDiffers, RoomError, StoreUnavailable
 from sync.rooms.journal import Journal
 from sync.rooms.limits import RoomLimits
-from sync.rooms.ports import Append, Conflict, Draft, Store
+from sync.rooms.ports import Append, Conflict, Draft, NewEntries, Store
 
 if TYPE_CHECKING:
     from sync.rooms.peer import Peer
@@ -201,10 +201,11 @@ class LogCursor:
 
     # Reading
 
-    def news(self, after: int, drafts: Sequence[Draft]) -> None:
-        """Another node says that `drafts` follow number `after` of the log."""
+    def news(self, news: NewEntries) -> None:
+        """Another node says what it appended. What is said of another lineage is of another document."""
+        after, drafts, lineage = news
         head = self.journal.head
-        if self.document is None or after + len(drafts) <= head:
+        if self.document is None or after + len(drafts) <= head or (self.created and lineage != self.lineage):
             return
         if after > head or self.journal.in_flight or self._reading is not None or not self.created:
             self.read_on()

@@ -167,22 +167,42 @@ class Store(Protocol):
         ...
 
 
-Listener = Callable[[str, int, Sequence[Draft]], None]
-"""Called on the event loop with a document's id, a number and the entries that follow it; must not block or raise."""
+class NewEntries(NamedTuple):
+    """`drafts` are durable as entries `after + 1`, `after + 2`, ... of the document with this lineage.
+
+    A bus may leave out drafts that are too large for it: then `after` is the number of the last of them, and `drafts` empty.
+    """
+
+    after: int
+    drafts: Sequence[Draft]
+    lineage: str
+
+
+class NewPresence(NamedTuple):
+    """An awareness update of clients that are connected to the node that says so."""
+
+    update: bytes
+
+
+class PresenceWanted(NamedTuple):
+    """Somebody came in on the node that says so: the others are to tell who is with them."""
+
+
+News = NewEntries | NewPresence | PresenceWanted
+
+Listener = Callable[[str, News], None]
+"""Called on the event loop with a document's id and news of it; must not block or raise."""
 
 
 class Bus(Protocol):
-    """News of entries between nodes: an accelerator, never a truth.
+    """News of documents between nodes: an accelerator, never a truth.
 
-    News may be lost, doubled, late or out of order; who listens compares numbers and reads gaps from the store. No method
-    blocks on a network or raises when the bus is away.
+    News may be lost, doubled, late or out of order; who listens compares numbers and reads gaps from the store, and presence
+    is renewed anyway. No method blocks on a network or raises when the bus is away.
     """
 
-    def publish(self, document: str, after: int, drafts: Sequence[Draft]) -> None:
-        """Tell the other listeners of `document` that `drafts` are durable as entries `after + 1`, `after + 2`, ...
-
-        The publisher hears nothing of it.
-        """
+    def publish(self, document: str, news: News) -> None:
+        """Tell the other nodes that listen for `document`. The publisher hears nothing of it."""
         ...
 
     def subscribe(self, document: str, listener: Listener) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.committer import Committer
-from sync.rooms.cuts import Cuts
 from sync.rooms.errors import Overloaded, RoomError, ShuttingDown
+from sync.rooms.intake import Intake
 from sync.rooms.limits import RoomLimits
-from sync.rooms.ports import Bus, Draft, Store
-from sync.rooms.room import Room
+from sync.rooms.ports import Bus, News, Store
+from sync.rooms.room import NodeServices, Room
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,9 @@ class Rooms:
         self._lagging: dict[Room, None] = {}
         self._held_back: dict[Room, None] = {}
         self._catch_ups = CatchUps(limits.catch_up_bytes)
-        self._cuts = Cuts()
+        self._services = NodeServices(
+            self._schedule, self._lags, self.committer.wake, bus.publish, Intake(limits), self._catch_ups
+        )
         self.full = False
         """Whether more edits wait for the store than the node may hold; see `admit`."""
         self._closing = False
@@ -72,9 +74,7 @@ class Rooms:
                 self._forget(room)
             if len(self._rooms) >= self.limits.rooms:
                 self._make_place()
-            room = Room(
-                document, self.store, self.limits, self._schedule, self.committer.wake, self._lags, self._catch_ups, self._cuts
-            )
+            room = Room(document, self.store, self.limits, self._services)
             self._rooms[document] = room
             self._bus.subscribe(document, self._news)
         return room
@@ -126,10 +126,10 @@ class Rooms:
                 log.exception("room failed", extra={"document": room.name})
                 room.fail(RoomError("the server made an error with this document; what was acknowledged is durable"))
 
-    def _news(self, document: str, after: int, drafts: Sequence[Draft]) -> None:
+    def _news(self, document: str, news: News) -> None:
         room = self._rooms.get(document)
         if room is not None:
-            room.log.news(after, drafts)
+            room.news(news)
 
     def _lags(self, room: Room) -> None:
         self._lagging[room] = None

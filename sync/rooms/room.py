@@ -5,51 +5,41 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from crdt.document import Document, Verdict
-from crdt.errors import CrdtError, MissingCauses
+from crdt.errors import CrdtError, MalformedPresence, MissingCauses
 from crdt.updates import EMPTY_UPDATE
 from sync.protocol.push import Delta
 from sync.rooms.attendance import Attendance
 from sync.rooms.audience import Audience
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.cursor import LogCursor
-from sync.rooms.cuts import Cuts
-from sync.rooms.errors import (
-    DocumentTooLarge,
-    DocumentUnreadable,
-    Forbidden,
-    LineageDiffers,
-    RoomError,
-    UpdateTooLarge,
-)
+from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, RoomError
+from sync.rooms.intake import Arrival, Intake, Outcome
 from sync.rooms.limits import RoomLimits
 from sync.rooms.peer import Peer
-from sync.rooms.ports import Store
+from sync.rooms.ports import NewEntries, NewPresence, News, PresenceWanted, Store
 
 log = logging.getLogger(__name__)
 
 PUSH_SLICE = 200
 """Pushed entries applied before everybody else has a turn."""
 
-Outcome = Verdict | CrdtError | RoomError
-"""What became of one update."""
 
+class NodeServices(NamedTuple):
+    """What a node does for its rooms."""
 
-Arrival = tuple[Peer, bytes, bool]
-"""A peer, an update of its, and whether that is all that the peer has beyond what we had."""
-
-
-def _is_harmless(document: Document, arrival: Arrival) -> bool:
-    """Whether a reader says only what we have already; its deletions are looked up once each time that we ask for them."""
-    peer, update, whole = arrival
-    if update == EMPTY_UPDATE:
-        return True
-    answers, peer.asked = peer.asked and whole, peer.asked and not whole
-    try:
-        return document.contains(update, deletions=answers)
-    except CrdtError:
-        return False
+    schedule: Callable[[Room], None]
+    """Sees to it that the room's `turn` is called."""
+    lags: Callable[[Room], None]
+    """Sees to it that the room's `drain` is called."""
+    wake: Callable[[LogCursor], None]
+    """Sees to it that the cursor's `take` is called."""
+    publish: Callable[[str, News], None]
+    """`Bus.publish`."""
+    intake: Intake
+    catch_ups: CatchUps
 
 
 class Room:
@@ -61,16 +51,14 @@ class Room:
 
     __slots__ = (
         "_arrivals",
-        "_catch_ups",
-        "_cuts",
         "_due",
         "_greetings",
         "_joining",
-        "_lags",
         "_left_at",
         "_limits",
         "_loading",
         "_loop",
+        "_node",
         "_schedule",
         "_wake",
         "attendance",
@@ -89,21 +77,14 @@ class Room:
         name: str,
         store: Store,
         limits: RoomLimits,
-        schedule: Callable[[Room], None],
-        wake: Callable[[LogCursor], None],
-        lags: Callable[[Room], None],
-        catch_ups: CatchUps,
-        cuts: Cuts,
+        node: NodeServices,
     ) -> None:
-        """`schedule` sees to it that `turn` is called, `lags` that `drain` is, and `wake` that the log's `take` is."""
         self.name = name
-        self._catch_ups = catch_ups
-        self._cuts = cuts
+        self._node = node
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._schedule = schedule
-        self._wake = wake
-        self._lags = lags
+        self._schedule = node.schedule
+        self._wake = node.wake
         self.scheduled = False
         self.audience = Audience(limits.backlog_bytes)
         self.attendance: Attendance | None = None
@@ -111,7 +92,7 @@ class Room:
             name,
             store,
             limits,
-            wake=wake,
+            wake=node.wake,
             follow=self._follow,
             acknowledge=self._acknowledge,
             failed=self._send_away,
@@ -133,7 +114,10 @@ class Room:
 
     def join(self, peer: Peer) -> None:
         """Let the peer in and ask for what it has. It hears nothing else before its `sync_step1`."""
+        first = not len(self.audience)
         self.audience.add(peer)
+        if first:
+            self._node.publish(self.name, PresenceWanted())
         self._greetings.append(peer)
         self._schedule(self)
 
@@ -154,9 +138,7 @@ class Room:
 
     def awareness(self, peer: Peer, update: bytes) -> None:
         """The peer tells presence states. Raises `MalformedPresence`."""
-        if self.attendance is None:
-            self.attendance = Attendance(self.audience, self._limits, self._loop)
-        self.attendance.receive(peer, update)
+        self._attended().receive(peer, update)
 
     def awareness_query(self, peer: Peer) -> None:
         """The peer asks who is here."""
@@ -168,6 +150,29 @@ class Room:
         self.audience.remove(peer)
         if self.attendance is not None:
             self.attendance.leave(peer)
+
+    def _attended(self) -> Attendance:
+        if self.attendance is None:
+            self.attendance = Attendance(self.audience, self._limits, self._loop, self._tell_nodes)
+        return self.attendance
+
+    # What other nodes say
+
+    def news(self, news: News) -> None:
+        """Take in what another node says of the document."""
+        if isinstance(news, NewEntries):
+            self.log.news(news)
+        elif isinstance(news, PresenceWanted):
+            if self.attendance is not None:
+                self.attendance.tell_nodes()
+        elif len(self.audience):
+            try:
+                self._attended().follow(news.update)
+            except MalformedPresence as error:
+                log.warning("presence from another node not understood", extra={"document": self.name, "reason": error.reason})
+
+    def _tell_nodes(self, presence: bytes) -> None:
+        self._node.publish(self.name, NewPresence(presence))
 
     # What the offline queue does
 
@@ -252,18 +257,19 @@ class Room:
         try:
             peer.behind = document.place(peer.behind)
             full = peer.outlet.backlog() > self._limits.backlog_bytes
-            if not full and (self.audience.shares(peer) or self._catch_ups.admits(document.size)):
-                self._catch_ups.hold(self.audience.catch_up(peer, document.diff), peer.outlet)
+            catch_ups = self._node.catch_ups
+            if not full and (self.audience.shares(peer) or catch_ups.admits(document.size)):
+                catch_ups.hold(self.audience.catch_up(peer, document.diff), peer.outlet)
             else:
                 self.audience.lag([peer], peer.behind)
-                self._lags(self)
+                self._node.lags(self)
         except CrdtError as error:
             peer.outlet.fail(error)
 
     def _take_in(self, document: Document, arrivals: list[Arrival]) -> None:
         journal = self.journal
         fresh: list[tuple[Peer | None, bytes]] = []
-        for (peer, update, whole), outcome in zip(arrivals, self._apply_arrivals(document, arrivals), strict=True):
+        for (peer, update, whole), outcome in zip(arrivals, self._node.intake.arrivals(document, arrivals), strict=True):
             if outcome is Verdict.APPLIED:
                 fresh.append((peer, update))
                 journal.add(update, peer.author, peer.device)
@@ -284,20 +290,6 @@ class Room:
             self._relay(document, fresh)
             self._wake(self.log)
 
-    def _apply_arrivals(self, document: Document, arrivals: list[Arrival]) -> Sequence[Outcome]:
-        updates: list[bytes] = []
-        size = document.size
-        largest = self._limits.update_bytes
-        for peer, update, _ in arrivals:
-            if not peer.can_write or len(update) > largest:
-                break
-            size += len(update)
-            updates.append(update)
-        else:
-            if size <= self._limits.document_bytes:
-                return self._cuts.apply(document, updates)
-        return self._apply(document, [update for _, update, _ in arrivals], arrivals)
-
     def _apply_pushed(
         self, updates: Sequence[bytes], author: str, device: str, lineages: Sequence[str | None]
     ) -> list[Outcome]:
@@ -308,7 +300,9 @@ class Room:
             strangers = [lineage is not None and lineage != self.log.lineage for lineage in lineages]
         else:
             strangers = [False] * len(lineages)
-        outcomes = self._apply(document, [EMPTY_UPDATE if s else u for u, s in zip(updates, strangers, strict=True)])
+        outcomes = self._node.intake.updates(
+            document, [EMPTY_UPDATE if s else u for u, s in zip(updates, strangers, strict=True)]
+        )
         fresh: list[tuple[Peer | None, bytes]] = []
         for index, (update, outcome) in enumerate(zip(updates, outcomes, strict=True)):
             if strangers[index]:
@@ -321,41 +315,11 @@ class Room:
             self._wake(self.log)
         return outcomes
 
-    def _apply(self, document: Document, updates: Sequence[bytes], arrivals: Sequence[Arrival] | None = None) -> list[Outcome]:
-        """Apply what is allowed, in one go; an outcome for each update."""
-        limits = self._limits
-        refusals: dict[int, RoomError] = {}
-        size = document.size
-        for index, update in enumerate(updates):
-            if arrivals is not None and not arrivals[index][0].can_write:
-                if not _is_harmless(document, arrivals[index]):
-                    refusals[index] = Forbidden("this token may read the document but not change it")
-            elif len(update) > limits.update_bytes:
-                refusals[index] = UpdateTooLarge(len(update), limits.update_bytes)
-            else:
-                size += len(update)
-        allowed = [update for index, update in enumerate(updates) if index not in refusals]
-        taken = (
-            self._cuts.apply(document, allowed)
-            if size <= limits.document_bytes
-            else self._apply_while_it_fits(document, allowed)
-        )
-        outcomes = iter(taken)
-        return [refusals[index] if index in refusals else next(outcomes) for index in range(len(updates))]
-
-    def _apply_while_it_fits(self, document: Document, updates: Sequence[bytes]) -> list[Outcome]:
-        """One by one, since how much an update adds shows only when it is applied: a duplicate adds nothing."""
-        limit = self._limits.document_bytes
-        return [
-            self._cuts.apply(document, (update,))[0] if document.fits(update, limit) else DocumentTooLarge(limit)
-            for update in updates
-        ]
-
     def _relay(self, document: Document, updates: Sequence[tuple[Peer | None, bytes]]) -> None:
         full = self.audience.relay(updates, self._due)
         if full:
             self.audience.lag(full, document.state_vector())
-            self._lags(self)
+            self._node.lags(self)
 
     # Loading and leaving
 
@@ -385,7 +349,7 @@ class Room:
         else:
             if moved and self._left_at is not None:
                 self.audience.lag([peer for peer in self.audience if peer.live], self._left_at)
-                self._lags(self)
+                self._node.lags(self)
             self._left_at = None
             self._schedule(self)
         finally:

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from crdt.errors import MalformedPresence
+from server.bus.local import LocalBus
 from sync.protocol.lib0 import write_var_string, write_var_uint
 from sync.protocol.messages import Awareness
 from sync.rooms.attendance import Attendance
 from sync.rooms.audience import Audience
 from sync.rooms.limits import RoomLimits
 from sync.rooms.peer import Peer
+from sync.rooms.ports import NewPresence
 from tests.sync.rooms.kit import PATIENCE, QUICK, YWS, Client, RecordingOutlet, node
 
 
@@ -29,7 +31,8 @@ def room(count: int) -> tuple[Attendance, list[RecordingOutlet], list[Peer]]:
     for peer in peers:
         audience.add(peer)
         peer.silent = False
-    return Attendance(audience, RoomLimits(presence_timeout=30.0), asyncio.get_running_loop()), outlets, peers
+    attendance = Attendance(audience, RoomLimits(presence_timeout=30.0), asyncio.get_running_loop(), lambda _: None)
+    return attendance, outlets, peers
 
 
 async def test_changes_of_several_people_travel_in_one_shared_frame() -> None:
@@ -106,3 +109,31 @@ async def test_who_joins_is_shown_who_is_there_and_a_leaving_socket_takes_its_st
         room.leave(ada.peer)
         async with asyncio.timeout(PATIENCE):
             await bob.outlet.until(lambda outlet: any(b"null" in told.update for told in outlet.of(Awareness)))
+
+
+async def test_people_on_two_nodes_see_each_other_and_speak_for_themselves(tmp_path: Path) -> None:
+    hub = LocalBus()
+    async with node(tmp_path, bus=hub.connect()) as here, node(tmp_path, bus=hub.connect()) as there:
+        ada = await here.client()
+        ada.room.awareness(ada.peer, state(1, 1, '{"name":"ada"}'))
+        await ada.outlet.until(lambda outlet: outlet.of(Awareness))
+        bob = await there.client()
+        await bob.outlet.until(lambda outlet: state(1, 1, '{"name":"ada"}') in [each.update for each in outlet.of(Awareness)])
+        bob.room.awareness(bob.peer, state(1, 9, '{"name":"not ada"}'))
+        bob.room.awareness(bob.peer, state(2, 1, '{"name":"bob"}'))
+        await ada.outlet.until(lambda outlet: state(2, 1, '{"name":"bob"}') in [each.update for each in outlet.of(Awareness)])
+        assert all(b"not ada" not in each.update for each in ada.outlet.of(Awareness))
+        ada.room.leave(ada.peer)
+        await bob.outlet.until(lambda outlet: state(1, 1, "null") in [each.update for each in outlet.of(Awareness)])
+
+
+async def test_the_states_of_a_node_that_died_expire(tmp_path: Path) -> None:
+    hub = LocalBus()
+    limits = RoomLimits(presence_timeout=0.5)
+    async with node(tmp_path, limits, hub.connect()) as there:
+        bob = await there.client()
+        dead = hub.connect()
+        dead.publish("d", NewPresence(state(1, 1, '{"name":"ada"}')))
+        dead.publish("d", NewPresence(b"no presence"))
+        await bob.outlet.until(lambda outlet: state(1, 1, '{"name":"ada"}') in [each.update for each in outlet.of(Awareness)])
+        await bob.outlet.until(lambda outlet: state(1, 1, "null") in [each.update for each in outlet.of(Awareness)])

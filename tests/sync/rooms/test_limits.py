@@ -14,9 +14,10 @@ from sync.protocol.messages import SyncStep2
 from sync.protocol.push import PushEntry, PushRequest
 from sync.rooms.catch_ups import LARGE, CatchUps
 from sync.rooms.errors import DocumentTooLarge, RoomError, UpdateTooLarge
+from sync.rooms.intake import Outcome
 from sync.rooms.limits import RoomLimits
 from sync.rooms.push import TAKEN_AT_ONCE, answer
-from sync.rooms.room import Outcome, Room
+from sync.rooms.room import Room
 from tests.sync.rooms.kit import PATIENCE, Client, RecordingOutlet, edits, node
 
 SMALL = RoomLimits(poll_interval=0.02, document_bytes=10_000, update_bytes=9_000)

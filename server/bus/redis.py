@@ -1,0 +1,261 @@
+"""News between nodes over Redis, which may be away at any time: see docs/design/redis-bus.md."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
+
+from server.bus.errors import BusUnusable
+from server.bus.redis_codec import MalformedNews, decode, encode
+from sync.rooms.ports import Listener, News, PresenceWanted
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 2.0
+"""How long Redis may take to answer before it counts as away."""
+
+RETRY_FIRST, RETRY_MOST = 0.1, 2.0
+"""Seconds between attempts to reach it, doubling from the first to the most."""
+
+UNSENT_BYTES = 8 << 20
+"""What waits for a slow Redis at most; news beyond it is dropped, and found in the store."""
+
+FLUSH_SECONDS = 0.5
+"""How long `close` waits for the last news to go out."""
+
+SHARDED_SINCE = 7
+"""The first version with sharded publish and subscribe."""
+
+_AWAY = (RedisError, OSError, TimeoutError)
+
+
+async def open_redis(url: str, *, prefix: str = "ebbtide") -> RedisBus:
+    """An end of the bus at `url`. `prefix` begins the names of its channels, so that deployments may share a Redis.
+
+    A Redis that is away is waited for in the background. Raises `BusUnusable` for an address or a password that is wrong.
+    """
+    place = _without_secrets(url)
+    try:
+        client = Redis.from_url(url, socket_connect_timeout=ANSWER_SECONDS, socket_timeout=None, decode_responses=False)
+    except ValueError as error:
+        raise BusUnusable(place, f"is no address of a Redis: {error}") from None
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await client.ping()
+    except (AuthenticationError, AuthorizationError, ResponseError) as error:
+        await client.aclose()
+        raise BusUnusable(place, f"refuses the user or the password: {error}") from None
+    except _AWAY as error:
+        log.warning("redis away, nodes converge through the store", extra={"reason": str(error) or "no answer"})
+    return RedisBus(client, prefix)
+
+
+class RedisBus:
+    """A node's end of the bus; see `sync.rooms.ports.Bus`. Made by `open_redis`.
+
+    One task listens and one sends, each starting over when Redis went. What is published meanwhile is dropped.
+    """
+
+    def __init__(self, client: Redis, prefix: str) -> None:
+        self._client = client
+        self._prefix = f"{prefix}:".encode()
+        self._node = secrets.token_bytes(8)
+        self._listeners: dict[str, dict[Listener, None]] = {}
+        self._unsent: deque[tuple[bytes, bytes]] = deque()
+        self._unsent_bytes = 0
+        self._work = asyncio.Event()
+        # The channels that Redis was asked for and has confirmed, and whether they are what is wanted.
+        self._asked: set[bytes] = set()
+        self._confirmed: set[bytes] = set()
+        self._settled = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._sharded = False
+        self.healthy = False
+        """Whether Redis takes and gives news just now."""
+        self.dropped = 0
+        """News that could not be sent."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._stay_connected())]
+
+    def publish(self, document: str, news: News) -> None:
+        """See `Bus.publish`."""
+        data = encode(self._node, news)
+        if not self.healthy or self._unsent_bytes + len(data) > UNSENT_BYTES:
+            self.dropped += 1
+            return
+        self._unsent.append((self._channel(document), data))
+        self._unsent_bytes += len(data)
+        self._work.set()
+
+    def subscribe(self, document: str, listener: Listener) -> None:
+        """See `Bus.subscribe`."""
+        self._listeners.setdefault(document, {})[listener] = None
+        self._want()
+
+    def unsubscribe(self, document: str, listener: Listener) -> None:
+        """See `Bus.unsubscribe`."""
+        listeners = self._listeners.get(document)
+        if listeners is not None:
+            listeners.pop(listener, None)
+            if not listeners:
+                del self._listeners[document]
+                self._want()
+
+    async def settled(self) -> None:
+        """Return when Redis has confirmed every subscription."""
+        await self._settled.wait()
+
+    async def close(self) -> None:
+        """See `Bus.close`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                while self._unsent and self.healthy:
+                    await asyncio.sleep(0.005)
+        self._listeners.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with suppress(*_AWAY):
+            await self._client.aclose()
+
+    def _channel(self, document: str) -> bytes:
+        return self._prefix + document.encode()
+
+    def _want(self) -> None:
+        self._settled.clear()
+        self._wanted.set()
+
+    async def _stay_connected(self) -> None:
+        retry = RETRY_FIRST
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    info = await self._client.info("server")
+                self._sharded = int(str(info["redis_version"]).partition(".")[0]) >= SHARDED_SINCE
+                if info.get("redis_mode") == "cluster":
+                    # There a shard's news is to be had from that shard alone; the other kind reaches every node.
+                    self._sharded = False
+                async with self._client.pubsub() as channels, asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._subscribe(channels))
+                    tasks.create_task(self._listen(channels))
+                    tasks.create_task(self._send())
+                    retry = RETRY_FIRST
+                    self._came()
+            except* _AWAY as group:
+                self._went(group)
+            await asyncio.sleep(retry)
+            retry = min(RETRY_MOST, retry * 2)
+
+    def _came(self) -> None:
+        log.info("redis available", extra={"sharded": self._sharded})
+        self.healthy = True
+        # Who is where may have changed meanwhile.
+        for document in list(self._listeners):
+            self._tell(document, PresenceWanted())
+            self.publish(document, PresenceWanted())
+
+    def _went(self, group: BaseExceptionGroup[Any]) -> None:
+        if self.healthy:
+            log.warning("redis away, nodes converge through the store", extra={"reason": str(group.exceptions[0])})
+        self.healthy = False
+        self.dropped += len(self._unsent)
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self._asked, self._confirmed = set(), set()
+        self._want()
+
+    async def _subscribe(self, channels: PubSub) -> None:
+        """Ask for the channels of the documents that are listened for, whenever they have changed."""
+        subscribe = channels.ssubscribe if self._sharded else channels.subscribe
+        unsubscribe = channels.sunsubscribe if self._sharded else channels.unsubscribe
+        # One that nobody publishes on: the connection is to be listened on also without documents.
+        await subscribe(self._prefix)
+        while True:
+            self._wanted.clear()
+            wanted = {self._channel(document) for document in self._listeners}
+            more, less = wanted - self._asked, self._asked - wanted
+            self._asked = wanted
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if more:
+                    await subscribe(*more)
+                if less:
+                    await unsubscribe(*less)
+            self._confirm()
+            await self._wanted.wait()
+
+    async def _listen(self, channels: PubSub) -> None:
+        while True:
+            message = await self._next(channels)
+            kind, channel = message["type"], message["channel"]
+            if kind in ("message", "smessage"):
+                self._hear(channel, message["data"])
+            elif kind in ("subscribe", "ssubscribe"):
+                self._confirmed.add(channel)
+                self._confirm()
+            elif kind in ("unsubscribe", "sunsubscribe"):
+                self._confirmed.discard(channel)
+
+    async def _next(self, channels: PubSub) -> dict[str, Any]:
+        """The next message. Raises `TimeoutError` when Redis says nothing although it was asked."""
+        asked = False
+        while True:
+            if channels.subscribed:
+                message: dict[str, Any] | None = await channels.get_message(timeout=ANSWER_SECONDS)
+                if message is not None and message["type"] != "pong":
+                    return message
+                if message is None:
+                    if asked:
+                        raise TimeoutError("redis does not answer")
+                    await channels.ping()
+                asked = message is None
+            else:
+                await asyncio.sleep(0.01)
+
+    async def _send(self) -> None:
+        command = "SPUBLISH" if self._sharded else "PUBLISH"
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._unsent:
+                batch = list(self._unsent)
+                async with self._client.pipeline(transaction=False) as pipeline:
+                    for channel, data in batch:
+                        pipeline.execute_command(command, channel, data)
+                    async with asyncio.timeout(ANSWER_SECONDS):
+                        await pipeline.execute()
+                for _ in batch:
+                    self._unsent_bytes -= len(self._unsent.popleft()[1])
+
+    def _confirm(self) -> None:
+        if not self._wanted.is_set() and self._asked <= self._confirmed:
+            self._settled.set()
+
+    def _hear(self, channel: bytes, data: bytes) -> None:
+        try:
+            sender, news = decode(data)
+        except MalformedNews as error:
+            log.warning("news not understood", extra={"reason": str(error)})
+            return
+        if sender != self._node:
+            self._tell(channel.removeprefix(self._prefix).decode(errors="replace"), news)
+
+    def _tell(self, document: str, news: News) -> None:
+        listeners = self._listeners.get(document, {})
+        for listener in list(listeners):
+            # An earlier one may have ended its subscription.
+            if listener in listeners:
+                listener(document, news)
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

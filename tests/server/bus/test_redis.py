@@ -1,0 +1,159 @@
+"""The Redis bus: the contract on each redis-server there is, and a Redis that comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from server.bus.errors import BusUnusable
+from server.bus.redis import RedisBus, open_redis
+from server.bus.redis_codec import MalformedNews, decode, encode
+from sync.rooms.ports import Bus, Draft, NewEntries, NewPresence, PresenceWanted
+from tests.contracts.bus import ONE, BusContract, Connect, Ear
+from tests.harness.mongod import PARTS
+from tests.harness.redis_server import RedisServer, redis_programs
+
+PATIENCE = 15.0
+
+
+@pytest.fixture(scope="module", params=["bundled", "machine's own"])
+def redis(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Both, since the bundled one is too old for sharded channels."""
+    programs = {"bundled" if path.is_relative_to(PARTS) else "machine's own": path for path in redis_programs()}
+    if request.param not in programs:
+        message = f"no redis-server is the {request.param}; EBBTIDE_REDIS_SERVER names one of version 7 or newer"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    with RedisServer(tmp_path_factory.mktemp("redis"), programs[request.param]) as server:
+        yield server
+
+
+class TestRedisContract(BusContract):
+    @pytest.fixture
+    def connect(self, redis: RedisServer) -> Connect:
+        async def connect() -> RedisBus:
+            end = await open_redis(redis.url)
+            # An end that comes in asks who is here; that is no news of the test's.
+            await healthy(end)
+            return end
+
+        return connect
+
+    async def settled(self, ends: list[Bus]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            for end in ends:
+                assert isinstance(end, RedisBus)
+                await end.settled()
+                await healthy(end)
+
+
+@pytest.fixture
+async def ends(redis: RedisServer) -> AsyncIterator[tuple[RedisBus, RedisBus]]:
+    ends = await open_redis(redis.url), await open_redis(redis.url)
+    for end in ends:
+        await healthy(end)
+    yield ends
+    for end in ends:
+        await end.close()
+
+
+async def healthy(end: RedisBus, value: bool = True) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while end.healthy is not value:
+            await asyncio.sleep(0.01)
+
+
+async def published(end: RedisBus, ear: Ear) -> None:
+    """Publish until it is heard."""
+    count = len(ear.heard)
+    async with asyncio.timeout(PATIENCE):
+        while not any(isinstance(news, NewEntries) for _, news in ear.heard[count:]):
+            end.publish("a", NewEntries(0, ONE, "L"))
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("way", ["killed", "stopped"])
+async def test_redis_goes_and_comes_back(redis: RedisServer, ends: tuple[RedisBus, RedisBus], way: str) -> None:
+    ear = Ear()
+    ends[1].subscribe("a", ear)
+    await published(ends[0], ear)
+    redis.kill() if way == "killed" else redis.signal(signal.SIGSTOP)
+    await healthy(ends[1], False)
+    begin = asyncio.get_running_loop().time()
+    for _ in range(10_000):
+        ends[0].publish("a", NewEntries(0, ONE, "L"))
+    assert asyncio.get_running_loop().time() - begin < 5, "publishing waits for nobody"
+    ends[1].subscribe("b", ear)
+    redis.start() if way == "killed" else redis.signal(signal.SIGCONT)
+    for end in ends:
+        await healthy(end)
+    await published(ends[0], ear)
+    assert ("a", PresenceWanted()) in ear.heard, "who is where may have changed meanwhile"
+
+
+async def test_what_is_not_news_is_ignored(redis: RedisServer, ends: tuple[RedisBus, RedisBus]) -> None:
+    ear = Ear()
+    ends[1].subscribe("a", ear)
+    await published(ends[0], ear)
+    count = len(ear.heard)
+    client = Redis.from_url(redis.url)
+    for data in (b"", b"\xc1", b"\x91\x01", b"nonsense", encode(b"x" * 8, NewPresence(b"x"))[:-1]):
+        for command in ("PUBLISH", "SPUBLISH") if ends[0]._sharded else ("PUBLISH",):
+            await client.execute_command(command, b"ebbtide:a", data)  # type: ignore[no-untyped-call]
+    await client.aclose()
+    await published(ends[0], ear)
+    assert {type(news) for _, news in ear.heard[count:]} == {NewEntries}
+
+
+async def test_deployments_with_other_prefixes_hear_nothing_of_each_other(redis: RedisServer) -> None:
+    ends = await open_redis(redis.url), await open_redis(redis.url, prefix="other"), await open_redis(redis.url)
+    ears = [Ear() for _ in ends]
+    for end, ear in zip(ends, ears, strict=True):
+        end.subscribe("a", ear)
+        await healthy(end)
+        await end.settled()
+    await published(ends[0], ears[2])
+    assert ears[1].heard == [] or {news for _, news in ears[1].heard} == {PresenceWanted()}
+    for end in ends:
+        await end.close()
+
+
+async def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    for url in ("http://127.0.0.1", "redis", "redis://h:x/0"):
+        with pytest.raises(BusUnusable, match="is no address"):
+            await open_redis(url)
+    with RedisServer(tmp_path, password="right") as server:
+        for url in (server.url.replace("right", "wrong"), server.url.replace(":right@", "")):
+            with pytest.raises(BusUnusable, match="refuses the user or the password") as raised:
+                await open_redis(url)
+            assert "wrong" not in raised.value.reason.partition(":")[0]
+        bus = await open_redis(server.url)
+        await healthy(bus)
+        await bus.close()
+
+
+async def test_a_redis_that_was_never_there_is_waited_for(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    ends = await open_redis(server.url), await open_redis(server.url)
+    ear = Ear()
+    ends[1].subscribe("a", ear)
+    assert not ends[0].healthy
+    with server:
+        for end in ends:
+            await healthy(end)
+        await published(ends[0], ear)
+        for end in ends:
+            await end.close()
+
+
+def test_every_cut_of_an_encoding_is_named() -> None:
+    whole = encode(b"n" * 8, NewEntries(3, [Draft(b"u", "a", "d")], "L"))
+    assert decode(whole) == (b"n" * 8, NewEntries(3, [Draft(b"u", "a", "d")], "L"))
+    for end in range(len(whole)):
+        with pytest.raises(MalformedNews):
+            decode(whole[:end])
