@@ -31,11 +31,8 @@ SYNC: Final = 0
 AWARENESS: Final = 1
 AUTH: Final = 2
 QUERY_AWARENESS: Final = 3
-SYNC_REPLY: Final = 4
 STATELESS: Final = 5
-BROADCAST_STATELESS: Final = 6
 CLOSE: Final = 7
-SYNC_STATUS: Final = 8
 PING: Final = 9
 PONG: Final = 10
 
@@ -128,7 +125,7 @@ def _read(frame: bytes, at: int, address: str) -> tuple[Message, int]:
         reason, at = read_var_string(frame, at) if at < len(frame) else ("", at)
         return CloseDocument(address, reason), at
     if kind <= PONG:
-        # SyncReply and BroadcastStateless travel between Hocuspocus servers, SyncStatus from server to client.
+        # SyncReply (4) and BroadcastStateless (6) travel between Hocuspocus servers, SyncStatus (8) from server to client.
         raise UnexpectedMessage(kind)
     raise UnknownMessage(kind)
 

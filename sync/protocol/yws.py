@@ -22,9 +22,6 @@ STEP1: Final = 0
 STEP2: Final = 1
 UPDATE: Final = 2
 
-PERMISSION_DENIED: Final = 0
-
-
 _SHORT_UPDATE: Final = tuple(bytes([SYNC, UPDATE, length]) for length in range(0x80))
 
 
