@@ -53,6 +53,7 @@ class Server:
 
     @property
     def alive(self) -> bool:
+        """Whether the process runs."""
         return self._process.poll() is None
 
     def kill(self) -> None:
