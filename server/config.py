@@ -69,7 +69,7 @@ class Limits:
     max_presence_bytes: int = _option("--max-presence-bytes", values.size, 64 * KIB, "largest awareness state of one client")
     max_connections: int = _option("--max-connections", values.count, 20_000, "open WebSockets")
     max_socket_documents: int = _option("--max-socket-documents", values.count, 100, "documents on one WebSocket")
-    max_rooms: int = _option("--max-rooms", values.count, 10_000, "documents in memory")
+    max_rooms: int = _option("--max-rooms", values.count, 10_000, "documents open at once, in memory or resting")
     max_backlog_bytes: int = _option("--max-backlog-bytes", values.size, MIB, "unsent bytes at which a peer counts as slow")
     max_pending_bytes: int = _option(
         "--max-pending-bytes", values.size, 64 * MIB, "applied bytes of all documents that wait for their commit"
