@@ -76,7 +76,10 @@ class Limits:
     )
     idle_seconds: float = _option("--idle-seconds", values.seconds, 5.0, "before an unused document leaves memory")
     handshake_seconds: float = _option(
-        "--handshake-seconds", values.seconds, 10.0, "before a WebSocket that says nothing is closed"
+        "--handshake-seconds",
+        values.seconds,
+        10.0,
+        "before a WebSocket that says nothing, or a push that stops coming, is given up",
     )
     drain_seconds: float = _option("--drain-seconds", values.seconds, 10.0, "that a shutdown may take")
 
