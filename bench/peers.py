@@ -36,6 +36,7 @@ class Peer:
 
     @property
     def dialect(self) -> str:
+        """The dialect that is measured."""
         return next(iter(self.paths))
 
     def command(self, data: Path, port: int) -> tuple[list[str], dict[str, str]]:

@@ -53,10 +53,11 @@ class Server:
 
     @property
     def alive(self) -> bool:
+        """Whether the process runs."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut would."""
+        """SIGKILL: the process is gone at once. What it gave to the system is not lost, as it would be in a power cut."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 

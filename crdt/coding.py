@@ -37,6 +37,7 @@ class Reader:
         self.end = len(data)
 
     def byte(self) -> int:
+        """The next byte."""
         pos = self.pos
         if pos >= self.end:
             raise Malformed("it ends in the middle")

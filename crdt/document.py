@@ -80,11 +80,6 @@ class Document:
         """About how many bytes `encode` gives: those of the last encoding and of all that was applied since."""
         return self._replica.size
 
-    @property
-    def client_count(self) -> int:
-        """How many client ids have written; stock clients take a new one for every session."""
-        return len(self._clocks)
-
     def apply(self, update: bytes) -> Verdict:
         """Apply one update.
 

@@ -43,22 +43,27 @@ class PairWalk(Walk):
         self.texts: list[tuple[int, int, int, int]] = []
 
     def follows(self, client: int, clock: int) -> None:
+        """The struct at hand stands behind that id."""
         self.builds_on(client, clock)
         self.cut_by_struct(client, clock + 1)
 
     def precedes(self, client: int, clock: int) -> None:
+        """The struct at hand stands before that id."""
         self.builds_on(client, clock)
         self.cut_by_struct(client, clock)
 
     def cut_by_struct(self, client: int, clock: int) -> None:
+        """The struct at hand, if it is new, stands before that id."""
         if self.clock >= self.known.get(self.client, 0):
             self.cuts.append((client, clock))
 
     def deletes(self, client: int, start: int, end: int) -> None:
+        """See `Walk.deletes`."""
         self.cuts.append((client, start))
         self.cuts.append((client, end))
 
     def text_length(self, text: bytes, begin: int) -> int:
+        """See `Walk.text_length`; notes the text's pairs."""
         length = super().text_length(text, begin)
         middles = _middles(text.decode(), self.clock)
         if middles:

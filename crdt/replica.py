@@ -50,9 +50,11 @@ class Replica:
         return decode_state_vector(self.state_vector())
 
     def state_vector(self) -> bytes:
+        """The encoded state vector."""
         return self._doc.get_state()
 
     def diff(self, state_vector: bytes) -> bytes:
+        """One update with what a copy with this well-formed state vector lacks."""
         return self._doc.get_update(state_vector)
 
     def encode(self) -> bytes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pycrdt
 
-from crdt.coding import MAX_CLIENT, MAX_CLOCK, Malformed, Reader, write_uint
+from crdt.coding import MAX_CLIENT, MAX_CLOCK, Malformed, Reader
 from crdt.errors import MalformedStateVector, MalformedUpdate
 from crdt.info import UpdateInfo
 from crdt.plain import plain_info
@@ -14,9 +14,6 @@ from crdt.walk import Walk
 
 EMPTY_UPDATE = b"\x00\x00"
 """The update that does nothing."""
-
-EMPTY_STATE_VECTOR = b"\x00"
-"""The state vector of an empty document."""
 
 _MERGE_FANIN = 32
 
@@ -77,12 +74,3 @@ def decode_state_vector(state_vector: bytes) -> dict[int, int]:
     except Malformed as error:
         raise MalformedStateVector(str(error)) from error
     return clocks
-
-
-def encode_state_vector(clocks: Mapping[int, int]) -> bytes:
-    """The reverse of `decode_state_vector`."""
-    parts = [write_uint(len(clocks))]
-    for client, clock in clocks.items():
-        parts.append(write_uint(client))
-        parts.append(write_uint(clock))
-    return b"".join(parts)

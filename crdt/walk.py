@@ -140,6 +140,7 @@ class Walk(Reader):
         return length if text.isascii() else self.text_length(text, match.start(5))
 
     def content(self, kind: int) -> int:
+        """What an item of this kind holds; gives its length in clocks. Raises `Malformed`."""
         if kind == _STRING:
             begin = self.pos
             return self.text_length(self.take(self.uint(MAX_CLOCK)), begin)
@@ -183,6 +184,7 @@ class Walk(Reader):
         return length
 
     def shared_type(self) -> None:
+        """The head of a nested shared type, which is counted. Raises `Malformed`."""
         kind = self.byte()
         if kind == _XML_ELEMENT:
             self.text()

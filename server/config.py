@@ -30,7 +30,7 @@ MAX_MONGO_UPDATE = 14 * MIB
 _SECRET_VARIABLE = "EBBTIDE_TOKEN_SECRET"  # noqa: S105 - a name, not a secret
 _MAX_KEY_FILE_BYTES = 64 * KIB
 _PREFIX = "EBBTIDE_"
-_ELSEWHERE = frozenset({"EBBTIDE_BENCH_CACHE", "EBBTIDE_TRACES"})
+_ELSEWHERE = frozenset({"EBBTIDE_BENCH_CACHE", "EBBTIDE_MONGOD", "EBBTIDE_TRACES"})
 """Variables of the tests, the demo and the benchmarks, which start servers from their own environment."""
 
 
@@ -69,14 +69,17 @@ class Limits:
     max_presence_bytes: int = _option("--max-presence-bytes", values.size, 64 * KIB, "largest awareness state of one client")
     max_connections: int = _option("--max-connections", values.count, 20_000, "open WebSockets")
     max_socket_documents: int = _option("--max-socket-documents", values.count, 100, "documents on one WebSocket")
-    max_rooms: int = _option("--max-rooms", values.count, 10_000, "documents in memory")
+    max_rooms: int = _option("--max-rooms", values.count, 10_000, "documents open at once, in memory or resting")
     max_backlog_bytes: int = _option("--max-backlog-bytes", values.size, MIB, "unsent bytes at which a peer counts as slow")
     max_pending_bytes: int = _option(
         "--max-pending-bytes", values.size, 64 * MIB, "applied bytes of all documents that wait for their commit"
     )
     idle_seconds: float = _option("--idle-seconds", values.seconds, 5.0, "before an unused document leaves memory")
     handshake_seconds: float = _option(
-        "--handshake-seconds", values.seconds, 10.0, "before a WebSocket that says nothing is closed"
+        "--handshake-seconds",
+        values.seconds,
+        10.0,
+        "before a WebSocket that says nothing, or a push that stops coming, is given up",
     )
     drain_seconds: float = _option("--drain-seconds", values.seconds, 10.0, "that a shutdown may take")
 

@@ -21,7 +21,6 @@ from sync.rooms import errors as rooms
 class CloseCode(IntEnum):
     """Why the server closes a WebSocket."""
 
-    NORMAL = 1000
     FRAMING = 1002
     TOO_BIG = 1009
     INTERNAL = 1011

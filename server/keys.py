@@ -52,10 +52,11 @@ class FixedKey:
         self._key = key
 
     async def key(self, key_id: str | None) -> SigningKey:  # noqa: ARG002 - the port's
+        """See `KeySource.key`; raises nothing."""
         return self._key
 
     async def close(self) -> None:
-        pass
+        """See `KeySource.close`."""
 
 
 class RemoteKeys:
@@ -74,6 +75,7 @@ class RemoteKeys:
         self._session: aiohttp.ClientSession | None = None
 
     async def key(self, key_id: str | None) -> SigningKey:
+        """See `KeySource.key`."""
         asked_at = self._clock()
         found = self._kept(key_id, LIFETIME)
         if found:
@@ -90,6 +92,7 @@ class RemoteKeys:
         raise TokenKeyUnavailable("the keys that sign tokens cannot be fetched just now")
 
     async def close(self) -> None:
+        """See `KeySource.close`."""
         if self._session:
             await self._session.close()
 

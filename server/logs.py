@@ -35,6 +35,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time`, `level`, `logger`, `message`, the fields, and a traceback in `error`."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter.format`; one line, without tokens."""
         line: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname.lower(),
@@ -51,6 +52,7 @@ class TextFormatter(logging.Formatter):
     """Time, level, logger, message and `field=value`; a traceback follows on lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter.format`; without tokens."""
         fields = "".join(f" {name}={json.dumps(value, ensure_ascii=False)}" for name, value in _fields(record).items())
         line = f"{_time(record)} {record.levelname.lower():7} {record.name}: {record.getMessage()}{fields}"
         if record.exc_info:

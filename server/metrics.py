@@ -58,6 +58,7 @@ class Metrics(Collector):
         self._read.append((CounterMetricFamily, _PREFIX + name, help_, read))
 
     def collect(self) -> Iterator[Metric]:
+        """See `Collector.collect`; reads every counter, gauge and total."""
         for each in fields(self._counters):
             yield CounterMetricFamily(_PREFIX + each.name, each.metadata["help"], getattr(self._counters, each.name))
         for family, name, help_, read in self._read:

@@ -146,9 +146,11 @@ class Claims:
         return role
 
     def can_read(self, document: str) -> bool:
+        """Whether any role is granted on `document`."""
         return self.role(document) is not None
 
     def can_write(self, document: str) -> bool:
+        """Whether a role from editor on is granted on `document`."""
         role = self.role(document)
         return role is not None and role >= Role.EDITOR
 
@@ -171,10 +173,11 @@ class OpenAccess:
     _everyone = Claims.grant("", None, {"*": Role.EDITOR})
 
     async def verify(self, token: str) -> Claims:  # noqa: ARG002 - tokens that clients send by habit are of no interest
+        """See `TokenVerifier.verify`; raises nothing."""
         return self._everyone
 
     async def close(self) -> None:
-        pass
+        """See `TokenVerifier.close`."""
 
 
 class SigningKey(NamedTuple):
@@ -191,7 +194,9 @@ class KeySource(Protocol):
         """The key for a token with this `kid`. Raises `TokenForged` (there is no such key) or `TokenKeyUnavailable`."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Release what the source holds. Idempotent."""
+        ...
 
 
 class SignedTokens:
@@ -211,6 +216,7 @@ class SignedTokens:
         self._now = now
 
     async def verify(self, token: str) -> Claims:
+        """See `TokenVerifier.verify`."""
         if not token:
             raise TokenMissing("a token is needed: as a bearer, or as ?token= on a WebSocket")
         if len(token) > MAX_TOKEN_BYTES or not token.isascii():
@@ -229,6 +235,7 @@ class SignedTokens:
         return Claims.grant(_subject(payload), expires_at, _documents(payload))
 
     async def close(self) -> None:
+        """See `TokenVerifier.close`."""
         await self._keys.close()
 
     def _believed(self, token: str, key: SigningKey) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _YES, _NO = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
 def count(given: str) -> int:
+    """A whole number from 1 to 999,999,999,999."""
     if not re.fullmatch(r"[0-9]{1,12}", given) or int(given) == 0:
         raise ValueError("a whole number above 0")
     return int(given)
@@ -33,6 +34,7 @@ def size(given: str) -> int:
 
 
 def seconds(given: str) -> float:
+    """Seconds above 0, up to a day."""
     try:
         number = float(given)
     except ValueError:
@@ -43,28 +45,34 @@ def seconds(given: str) -> float:
 
 
 def port(given: str) -> int:
+    """A TCP port; 0 stands for any free one."""
     if not re.fullmatch(r"[0-9]{1,5}", given) or int(given) > 65_535:
         raise ValueError("a port from 0 (any free one) to 65535")
     return int(given)
 
 
 def text(given: str) -> str:
+    """`given` itself: 1 to 2,000 characters, all printable."""
     if not 1 <= len(given) <= 2_000 or not given.isprintable():
         raise ValueError("a text of 1 to 2000 characters on one line")
     return given
 
 
 def path(given: str) -> Path:
+    """A path, which need not exist."""
     return Path(text(given))
 
 
 def boolean(given: str) -> bool:
+    """From `true`, `yes`, `on` or `1` and their opposites, in any case."""
     if given.lower() not in _YES | _NO:
         raise ValueError("true or false")
     return given.lower() in _YES
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
+    """A reader that takes exactly these words."""
+
     def choice(given: str) -> str:
         if given not in choices:
             raise ValueError("one of " + ", ".join(choices))
@@ -87,6 +95,7 @@ def origin(given: str) -> str:
 
 
 def origins(given: str) -> tuple[str, ...]:
+    """Web origins, separated by commas; see `origin`."""
     return tuple(origin(part.strip()) for part in given.split(","))
 
 

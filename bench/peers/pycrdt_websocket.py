@@ -11,6 +11,7 @@ from pycrdt.websocket import ASGIServer, WebsocketServer
 
 
 async def main() -> None:
+    """Serve on `$PORT` until a signal ends the process."""
     config = Config()
     config.bind = [f"127.0.0.1:{os.environ['PORT']}"]
     async with WebsocketServer() as websocket_server:

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_SECONDS = 2
 """When a client is told to come back that was refused for want of a store, a key, or room."""
 
+_CODES = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "request-entity-too-large"}
+"""Codes of statuses whose names changed with a version of Python; any other status is its name."""
+
 _RETRIED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 
 
@@ -61,7 +64,8 @@ def problem(error: Exception) -> web.Response:
 
 def _of_http(error: web.HTTPException) -> web.Response:
     phrase = HTTPStatus(error.status).phrase
-    response = _response(error.status, phrase.lower().replace(" ", "-"), phrase, error.reason, {})
+    code = _CODES.get(HTTPStatus(error.status), phrase.lower().replace(" ", "-"))
+    response = _response(error.status, code, phrase, error.reason, {})
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response

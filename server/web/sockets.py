@@ -19,9 +19,17 @@ RETRY_SPREAD = 2.0
 class OpenSocket(Protocol):
     """What is asked of a WebSocket here."""
 
-    def ping(self) -> bool: ...
-    def fail(self, error: Exception) -> None: ...
-    def abort(self) -> None: ...
+    def ping(self) -> bool:
+        """Send a ping; False when nothing came since the last one."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Begin to close the connection with the error's close code and reason. Idempotent."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        ...
 
 
 HELD_FACTOR = 16
@@ -64,10 +72,12 @@ class Sockets:
             raise Overloaded("too many unfinished messages are on their way to this node; connect again in a moment")
 
     def add(self, socket: OpenSocket) -> None:
+        """Count the socket, and ping it, until it is discarded. `admit` comes first."""
         self._open[socket] = self._group
         self._groups[self._group][socket] = None
 
     def discard(self, socket: OpenSocket) -> None:
+        """The socket is gone. Unknown ones are ignored."""
         group = self._open.pop(socket, None)
         if group is not None:
             del self._groups[group][socket]

@@ -125,6 +125,7 @@ class WebSocket(asyncio.Protocol):
     # The transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport is ours: start to wait for the first message."""
         # uvloop's transports are asyncio's in all but their class.
         self._transport = cast(asyncio.Transport, transport)
         self.write = self._transport.write
@@ -134,6 +135,7 @@ class WebSocket(asyncio.Protocol):
         self._counters.sockets_opened += 1
 
     def data_received(self, data: bytes) -> None:
+        """Handle what came, or keep it until what is under way is done."""
         self._heard = True
         if self._work is not None:
             self._unread.append(data)
@@ -163,6 +165,7 @@ class WebSocket(asyncio.Protocol):
         """The transport closes itself: nobody half-closes a WebSocket."""
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """The connection is over: call `ended`, and let go of everything."""
         self._shut()
         if self._timer is not None:
             self._timer.cancel()

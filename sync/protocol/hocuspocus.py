@@ -31,11 +31,8 @@ SYNC: Final = 0
 AWARENESS: Final = 1
 AUTH: Final = 2
 QUERY_AWARENESS: Final = 3
-SYNC_REPLY: Final = 4
 STATELESS: Final = 5
-BROADCAST_STATELESS: Final = 6
 CLOSE: Final = 7
-SYNC_STATUS: Final = 8
 PING: Final = 9
 PONG: Final = 10
 
@@ -76,15 +73,19 @@ class Hocuspocus:
         return message
 
     def step1(self, address: str, state_vector: bytes) -> bytes:
+        """See `Dialect.step1`."""
         return b"%b\x00\x00%b%b" % (_prefix(address), write_var_uint(len(state_vector)), state_vector)
 
     def step2(self, address: str, update: bytes) -> bytes:
+        """See `Dialect.step2`."""
         return b"%b\x00\x01%b%b" % (_prefix(address), write_var_uint(len(update)), update)
 
     def update(self, address: str, update: bytes) -> bytes:
+        """See `Dialect.update`."""
         return b"%b\x00\x02%b%b" % (_prefix(address), write_var_uint(len(update)), update)
 
     def awareness(self, address: str, update: bytes) -> bytes:
+        """See `Dialect.awareness`."""
         return b"%b\x01%b%b" % (_prefix(address), write_var_uint(len(update)), update)
 
     def acknowledged(self, address: str, update: bytes) -> bytes:
@@ -96,9 +97,11 @@ class Hocuspocus:
         return _prefix(address) + b"\x08\x00"
 
     def granted(self, address: str, can_write: bool) -> bytes:
+        """See `Dialect.granted`."""
         return _prefix(address) + b"\x02\x02" + write_var_string("read-write" if can_write else "readonly")
 
     def denied(self, address: str, reason: str) -> bytes:
+        """See `Dialect.denied`."""
         return _prefix(address) + b"\x02\x01" + write_var_string(reason)
 
     def reauthenticate(self, address: str) -> bytes:
@@ -106,6 +109,7 @@ class Hocuspocus:
         return _prefix(address) + b"\x02\x00"
 
     def pong(self) -> bytes:
+        """See `Dialect.pong`."""
         return _PONG
 
 
@@ -128,7 +132,7 @@ def _read(frame: bytes, at: int, address: str) -> tuple[Message, int]:
         reason, at = read_var_string(frame, at) if at < len(frame) else ("", at)
         return CloseDocument(address, reason), at
     if kind <= PONG:
-        # SyncReply and BroadcastStateless travel between Hocuspocus servers, SyncStatus from server to client.
+        # SyncReply (4) and BroadcastStateless (6) travel between Hocuspocus servers, SyncStatus (8) from server to client.
         raise UnexpectedMessage(kind)
     raise UnknownMessage(kind)
 

@@ -22,9 +22,6 @@ STEP1: Final = 0
 STEP2: Final = 1
 UPDATE: Final = 2
 
-PERMISSION_DENIED: Final = 0
-
-
 _SHORT_UPDATE: Final = tuple(bytes([SYNC, UPDATE, length]) for length in range(0x80))
 
 
@@ -49,16 +46,20 @@ class YWebSocket:
         return frame[3:] if 0 <= size < 0x80 and frame[2] == size and frame[:2] == b"\x00\x02" else None
 
     def step1(self, address: str, state_vector: bytes) -> bytes:
+        """See `Dialect.step1`."""
         return b"\x00\x00" + write_var_uint(len(state_vector)) + state_vector
 
     def step2(self, address: str, update: bytes) -> bytes:
+        """See `Dialect.step2`."""
         return b"\x00\x01" + write_var_uint(len(update)) + update
 
     def update(self, address: str, update: bytes) -> bytes:
+        """See `Dialect.update`."""
         length = len(update)
         return _SHORT_UPDATE[length] + update if length < 0x80 else b"\x00\x02" + write_var_uint(length) + update
 
     def awareness(self, address: str, update: bytes) -> bytes:
+        """See `Dialect.awareness`."""
         return b"\x01" + write_var_uint(len(update)) + update
 
     def acknowledged(self, address: str, update: bytes) -> bytes:
@@ -66,19 +67,20 @@ class YWebSocket:
         return self.update(address, update)
 
     def refused(self, address: str) -> None:
-        return None
+        """See `Dialect.refused`: the protocol has no such message."""
 
     def granted(self, address: str, can_write: bool) -> None:
-        return None
+        """See `Dialect.granted`."""
 
     def denied(self, address: str, reason: str) -> bytes:
+        """See `Dialect.denied`."""
         return b"\x02\x00" + write_var_string(reason)
 
     def reauthenticate(self, address: str) -> None:
-        return None
+        """See `Dialect.reauthenticate`."""
 
     def pong(self) -> None:
-        return None
+        """See `Dialect.pong`."""
 
 
 def _read(frame: bytes, address: str) -> tuple[Message, int]:

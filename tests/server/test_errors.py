@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -37,6 +38,14 @@ def test_codes_are_stable_words_and_none_means_two_things() -> None:
     codes = [vars(each)["code"] for each in (*ERRORS, *public_errors(stores))]
     assert len(set(codes)) == len(codes)
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", each) for each in codes)
+
+
+def test_the_protocol_page_lists_every_code_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    rows = re.findall(r"^\| (`[a-z`, -]+`) \| (\d{3}) \| (\d{4}) \| \S[^|]* \| \S[^|]* \|$", page, re.MULTILINE)
+    listed = [(code, int(status), int(close)) for codes, status, close in rows for code in re.findall(r"[a-z-]+", codes)]
+    known = {vars(error)["code"]: row for error, row in ANSWERS.items()} | {"internal": INTERNAL}
+    assert sorted(listed) == sorted((code, row.status, row.close_code) for code, row in known.items())
 
 
 @pytest.mark.parametrize("row", set(ANSWERS.values()))

@@ -20,4 +20,5 @@ class Backoff:
         return at_least + random.uniform(0.0, bound)  # noqa: S311 - jitter is no secret
 
     def reset(self) -> None:
+        """Begin again with the first delay."""
         self._failures = 0

@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 class Engine(Protocol):
     """Keeps a replica in sync until it is cancelled, and tells the replica how that goes."""
 
-    async def run(self) -> None: ...
+    async def run(self) -> None:
+        """Go on until cancelled, or until only the application can settle what is wrong."""
+        ...
 
 
 class Document:
@@ -36,6 +38,7 @@ class Document:
 
     @property
     def name(self) -> str:
+        """The name that it was opened by."""
         return self._replica.name
 
     @property
@@ -57,6 +60,7 @@ class Document:
 
     @property
     def status(self) -> Status:
+        """How it stands now; see `changes` for what follows."""
         return self._replica.status
 
     @property

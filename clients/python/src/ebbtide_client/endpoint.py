@@ -35,6 +35,7 @@ class Endpoint:
         self._http = aiohttp.ClientSession()
 
     async def close(self) -> None:
+        """Release the connections. No call may follow."""
         await self._http.close()
 
     async def sync(self, request: Mapping[str, Any]) -> dict[str, Any]:
