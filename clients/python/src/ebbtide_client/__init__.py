@@ -7,6 +7,7 @@ from ebbtide_client.document import Document
 from ebbtide_client.errors import (
     AccessDenied,
     ClientError,
+    EditsRejected,
     LineageDiffers,
     OutboxFailed,
     OutboxInUse,
@@ -26,6 +27,7 @@ __all__ = [
     "ClientError",
     "Connection",
     "Document",
+    "EditsRejected",
     "LineageDiffers",
     "Mode",
     "OutboxFailed",

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pycrdt import Doc
 
-from ebbtide_client.errors import LineageDiffers, SyncStopped
+from ebbtide_client.errors import EditsRejected, LineageDiffers, SyncStopped
 from ebbtide_client.exchange import Exchanges, Pushed
 from ebbtide_client.replica import Replica
 from ebbtide_client.status import Connection, Mode, Status
@@ -69,13 +69,17 @@ class Document:
         return self._replica.changes()
 
     async def synced(self) -> None:
-        """Return as soon as every edit is durable on the server, or was rejected.
+        """Return as soon as every edit is durable on the server.
 
-        Waits while offline: set a bound with `asyncio.timeout`. Raises `LineageDiffers` or `SyncStopped`
-        when waiting is of no use.
+        Raises `EditsRejected` when no edit waits any more and `status.rejected` is not empty: what the server did not
+        refuse is durable then. It does so until the refused edits were sent again or discarded, since until then this
+        document is not what the server has. Waits while offline: set a bound with `asyncio.timeout`. Raises
+        `LineageDiffers` or `SyncStopped` when waiting is of no use.
         """
         async for status in self.changes():
             if status.unsynced == 0:
+                if status.rejected:
+                    raise EditsRejected(self.name, status.rejected)
                 return
             if isinstance(status.problem, LineageDiffers | SyncStopped):
                 raise status.problem

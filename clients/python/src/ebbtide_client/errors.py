@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ebbtide_client.status import Rejected
+
 
 class ClientError(Exception):
     """The root. `reason` says in a sentence what happened and, where it helps, what to do."""
@@ -50,6 +56,23 @@ class UnexpectedAnswer(ClientError):
     """What came is not the protocol: another kind of server, or something in between."""
 
     code = "unexpected-answer"
+
+
+class EditsRejected(ClientError):
+    """The server refused edits of a document for good; `rejected` has them, oldest first, each with its code and reason.
+
+    They are still in the local document. `Document.retry_rejected` sends them again, `Client.discard` gives them up.
+    """
+
+    code = "edits-rejected"
+
+    def __init__(self, document: str, rejected: Sequence[Rejected]) -> None:
+        first, count = rejected[0], len(rejected)
+        super().__init__(
+            f"the server refused {count} {'edit' if count == 1 else 'edits'} of {document!r}: {first.reason} ({first.code})"
+        )
+        self.document = document
+        self.rejected = tuple(rejected)
 
 
 class LineageDiffers(ClientError):
