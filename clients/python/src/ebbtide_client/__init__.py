@@ -14,8 +14,10 @@ from ebbtide_client.errors import (
     Refused,
     ServerBusy,
     SyncStopped,
+    TokenRefused,
     UnexpectedAnswer,
     Unreachable,
+    WrongAddress,
 )
 from ebbtide_client.exchange import Pushed
 from ebbtide_client.settings import Settings
@@ -39,6 +41,8 @@ __all__ = [
     "Settings",
     "Status",
     "SyncStopped",
+    "TokenRefused",
     "UnexpectedAnswer",
     "Unreachable",
+    "WrongAddress",
 ]

@@ -13,6 +13,8 @@ class ClientError(Exception):
     """The root. `reason` says in a sentence what happened and, where it helps, what to do."""
 
     code = "client-error"
+    final = False
+    """The sync of a document has ended with this: trying again is of no use until the application did something."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -41,6 +43,13 @@ class AccessDenied(ClientError):
     code = "access-denied"
 
 
+class TokenRefused(AccessDenied):
+    """The one token that this client was given is not good and will not become so. A new `Client` needs another one."""
+
+    code = "token-refused"
+    final = True
+
+
 class Refused(ClientError):
     """The server refused a whole request; `status` is its HTTP status, `problem` its code ("" when it gave none)."""
 
@@ -50,6 +59,12 @@ class Refused(ClientError):
         super().__init__(reason)
         self.status = status
         self.problem = problem
+
+
+class WrongAddress(Refused):
+    """There is a web server, but not an Ebbtide server at the URL that the client was given."""
+
+    code = "wrong-address"
 
 
 class UnexpectedAnswer(ClientError):
@@ -82,6 +97,7 @@ class LineageDiffers(ClientError):
     """
 
     code = "lineage-differs"
+    final = True
 
     def __init__(self, document: str, reason: str) -> None:
         super().__init__(reason)
@@ -104,3 +120,4 @@ class SyncStopped(ClientError):
     """An error in this client, which is logged. Edits are kept; switching the mode starts the sync again."""
 
     code = "sync-stopped"
+    final = True
