@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from pycrdt import Text
 
-from ebbtide_client import AccessDenied, Client, Connection, Document, Mode, Settings, Status, Unreachable
+from ebbtide_client import AccessDenied, Client, Connection, Document, EditsRejected, Mode, Settings, Status, Unreachable
 from tests.harness.server_process import ServerProcess
 
 Mint = Callable[..., str]
@@ -175,6 +176,32 @@ async def test_a_viewer_reads_live_and_sees_its_edits_refused(
         other = await b.open("another document")
         denied = await reaches(other, lambda status: status.problem is not None)
         assert isinstance(denied.problem, AccessDenied)
+
+
+@pytest.mark.parametrize("mode", [Mode.LIVE, Mode.PUSH])
+async def test_who_waits_for_edits_that_are_refused_is_told(
+    guarded: ServerProcess, mint: Mint, tmp_path: Path, quick: Settings, mode: Mode
+) -> None:
+    token = mint("viewer", "notes")
+
+    async def source() -> str:
+        return token
+
+    async with Client(guarded.url, path=tmp_path / "a", token=source, settings=quick) as client:
+        document = await client.open("notes", mode)
+        await synced(document)
+        for word in ("not ", "mine"):
+            text_of(document).insert(0, word)
+        with pytest.raises(EditsRejected, match="2 edits of 'notes'") as caught:
+            await synced(document)
+        assert caught.value.rejected == document.status.rejected
+        assert [each.code for each in caught.value.rejected] == ["forbidden", "forbidden"]
+        with pytest.raises(EditsRejected):
+            await synced(document)
+        token = mint("editor", "notes")
+        client._endpoint.forget_token()
+        await document.retry_rejected()
+        await synced(document)
 
 
 async def test_a_token_that_ends_is_asked_for_again(

@@ -7,14 +7,17 @@ from ebbtide_client.document import Document
 from ebbtide_client.errors import (
     AccessDenied,
     ClientError,
+    EditsRejected,
     LineageDiffers,
     OutboxFailed,
     OutboxInUse,
     Refused,
     ServerBusy,
     SyncStopped,
+    TokenRefused,
     UnexpectedAnswer,
     Unreachable,
+    WrongAddress,
 )
 from ebbtide_client.exchange import Pushed
 from ebbtide_client.settings import Settings
@@ -26,6 +29,7 @@ __all__ = [
     "ClientError",
     "Connection",
     "Document",
+    "EditsRejected",
     "LineageDiffers",
     "Mode",
     "OutboxFailed",
@@ -37,6 +41,8 @@ __all__ = [
     "Settings",
     "Status",
     "SyncStopped",
+    "TokenRefused",
     "UnexpectedAnswer",
     "Unreachable",
+    "WrongAddress",
 ]

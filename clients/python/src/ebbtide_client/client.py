@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from ebbtide_client.document import Document, Engine
-from ebbtide_client.endpoint import Endpoint, TokenSource
+from ebbtide_client.endpoint import Endpoint, TokenSource, base_url
 from ebbtide_client.exchange import Exchanges, Pushed
 from ebbtide_client.live import LiveEngine
 from ebbtide_client.outbox import Outbox
@@ -16,14 +16,16 @@ from ebbtide_client.push import PushEngine
 from ebbtide_client.replica import Replica
 from ebbtide_client.settings import Settings
 from ebbtide_client.status import Mode
+from ebbtide_client.troubles import Troubles
 
 
 class Client:
     """`async with Client("https://example.org", path="outbox.sqlite", token=...) as client: ...`
 
-    `path` is the SQLite file of the outbox, made if it is not there; one client at a time may have it open. `token` is
-    a JWT, or a callable (plain or async) that returns a fresh one and is called again when the server refuses the last.
-    `device` names this device in the server's log; by default it is a random id that the outbox keeps.
+    The URL is the server's own, without `/ws` or `/api`; `ws` and `wss` are taken for `http` and `https`, and what is no
+    such URL raises `ValueError`. `path` is the SQLite file of the outbox, made if it is not there; one client at a time may
+    have it open. `token` is a JWT, or a callable (plain or async) that returns a fresh one and is called again when the
+    server refuses the last. `device` names this device in the server's log; by default it is a random id that the outbox keeps.
     """
 
     def __init__(
@@ -35,13 +37,14 @@ class Client:
         device: str | None = None,
         settings: Settings | None = None,
     ) -> None:
-        self._url = url
+        self._url = base_url(url)
         self._path = path
         self._token = token
         self._device = device
         self._settings = settings or Settings()
         self._documents: dict[str, Document] = {}
         self._replicas: dict[str, Replica] = {}
+        self._troubles = Troubles()
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -104,5 +107,5 @@ class Client:
 
     def _engine(self, replica: Replica, mode: Mode) -> Engine:
         if mode is Mode.LIVE:
-            return LiveEngine(replica, self._endpoint, self._outbox, self._exchanges, self._settings)
-        return PushEngine(replica, self._exchanges, self._settings)
+            return LiveEngine(replica, self._endpoint, self._outbox, self._exchanges, self._troubles, self._settings)
+        return PushEngine(replica, self._exchanges, self._troubles, self._settings)

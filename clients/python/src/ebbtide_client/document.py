@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pycrdt import Doc
 
-from ebbtide_client.errors import LineageDiffers, SyncStopped
+from ebbtide_client.errors import EditsRejected, SyncStopped, WrongAddress
 from ebbtide_client.exchange import Exchanges, Pushed
 from ebbtide_client.replica import Replica
 from ebbtide_client.status import Connection, Mode, Status
@@ -73,16 +73,21 @@ class Document:
         return self._replica.changes()
 
     async def synced(self) -> None:
-        """Return as soon as every edit is durable on the server, or was rejected.
+        """Return as soon as every edit is durable on the server.
 
-        Waits while offline: set a bound with `asyncio.timeout`. Raises `LineageDiffers` or `SyncStopped`
-        when waiting is of no use.
+        Raises `EditsRejected` when no edit waits any more and `status.rejected` is not empty: what the server did not
+        refuse is durable then. It does so until the refused edits were sent again or discarded, since until then this
+        document is not what the server has. Waits while offline: set a bound with `asyncio.timeout`. Raises
+        `LineageDiffers`, `TokenRefused`, `WrongAddress` or `SyncStopped` when waiting is of no use.
         """
         async for status in self.changes():
             if status.unsynced == 0:
+                if status.rejected:
+                    raise EditsRejected(self.name, status.rejected)
                 return
-            if isinstance(status.problem, LineageDiffers | SyncStopped):
-                raise status.problem
+            problem = status.problem
+            if problem is not None and (problem.final or isinstance(problem, WrongAddress)):
+                raise problem
 
     async def switch(self, mode: Mode) -> None:
         """Change how the document is kept in sync. Edits wait in the outbox meanwhile."""

@@ -25,12 +25,13 @@ from pycrdt import (
 
 from ebbtide_client.backoff import Backoff
 from ebbtide_client.endpoint import Endpoint
-from ebbtide_client.errors import AccessDenied, ClientError, LineageDiffers, ServerBusy, UnexpectedAnswer, Unreachable
+from ebbtide_client.errors import AccessDenied, ClientError, ServerBusy, UnexpectedAnswer, Unreachable
 from ebbtide_client.exchange import Exchanges
 from ebbtide_client.outbox import Outbox
 from ebbtide_client.replica import Replica
 from ebbtide_client.settings import Settings
 from ebbtide_client.status import Connection
+from ebbtide_client.troubles import Troubles
 
 _AUTH = 2
 _TOKEN_REFUSED = frozenset({4401, 4403})
@@ -41,16 +42,25 @@ _COME_BACK = frozenset({1012, 1013})
 class LiveEngine:
     """Keeps one document in sync over a socket, and opens a new one when it goes."""
 
-    def __init__(self, replica: Replica, endpoint: Endpoint, outbox: Outbox, exchanges: Exchanges, settings: Settings) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        endpoint: Endpoint,
+        outbox: Outbox,
+        exchanges: Exchanges,
+        troubles: Troubles,
+        settings: Settings,
+    ) -> None:
         self._replica = replica
         self._endpoint = endpoint
         self._outbox = outbox
         self._exchanges = exchanges
+        self._troubles = troubles
         self._settings = settings
         self._backoff = Backoff(settings.first_delay, settings.longest_delay)
 
     async def run(self) -> None:
-        """Go on until cancelled, or until `LineageDiffers`, which only the application can settle."""
+        """Go on until cancelled, or until an error that is final, which only the application can settle."""
         replica = self._replica
         while True:
             try:
@@ -59,16 +69,19 @@ class LiveEngine:
                 await replica.compact(self._settings.compact_after)
                 async with self._endpoint.socket(replica.name) as socket:
                     await Socket(socket, replica, self._outbox, self._exchanges, self._settings).run(self._connected)
+                # No trouble yet: sockets come and go, and the next one is tried at once.
                 error = self._closed(socket)
             except ClientError as raised:
                 error = raised
+                self._troubles.failed(replica.name, error)
             replica.show(Connection.OFFLINE, error)
-            if isinstance(error, LineageDiffers):
+            if error.final:
                 return
             await asyncio.sleep(self._backoff.delay(error.retry_after if isinstance(error, ServerBusy) else 0.0))
 
     def _connected(self) -> None:
         self._backoff.reset()
+        self._troubles.reached(self._replica.name)
         self._replica.show(Connection.LIVE)
 
     def _closed(self, socket: aiohttp.ClientWebSocketResponse) -> ClientError:

@@ -1,0 +1,185 @@
+"""A wrong URL, a token that will never do, a server that is away: said at once, logged once, and never waited for in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pycrdt import Text
+
+from ebbtide_client import (
+    AccessDenied,
+    Client,
+    Connection,
+    Document,
+    Mode,
+    Settings,
+    Status,
+    TokenRefused,
+    Unreachable,
+    WrongAddress,
+)
+from tests.harness.server_process import ServerProcess
+
+Mint = Callable[..., str]
+
+SYNCING = pytest.mark.parametrize("mode", [Mode.LIVE, Mode.PUSH])
+PATIENCE = 20.0
+"""Seconds after which a test gives up."""
+
+NO_ADDRESSES = (
+    *("", "127.0.0.1:8080", "localhost:8080", "ftp://example.org", "http://", "http:///notes"),
+    *("http://h:99999", "http://h:0", "http://h:port", "http://[::1"),
+    *("http://example.org/?token=x", "https://example.org/#top"),
+)
+
+
+async def reaches(document: Document, condition: Callable[[Status], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        async for status in document.changes():
+            if condition(status):
+                return
+
+
+async def synced(document: Document) -> None:
+    async with asyncio.timeout(PATIENCE):
+        await document.synced()
+
+
+async def write(client: Client, mode: Mode) -> Document:
+    document = await client.open("notes", mode)
+    document.ydoc.get("text", type=Text).insert(0, "x")
+    return document
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.partition(".")[0] == "ebbtide_client" and record.levelno >= logging.WARNING
+    ]
+
+
+@pytest.mark.parametrize("url", NO_ADDRESSES)
+def test_what_is_no_address_of_a_server_is_refused_at_once(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ValueError, match="the URL"):
+        Client(url, path=tmp_path / "a")
+
+
+@pytest.mark.parametrize("suffix", ["", "/"])
+@pytest.mark.parametrize("scheme", ["http", "ws", "WS"])
+async def test_the_address_of_a_provider_is_good_too(server: ServerProcess, tmp_path: Path, scheme: str, suffix: str) -> None:
+    async with Client(server.url.replace("http", scheme) + suffix, path=tmp_path / "a") as client:
+        await synced(await write(client, Mode.LIVE))
+
+
+@SYNCING
+@pytest.mark.parametrize("path", ["/ws", "/nothing/here"])
+async def test_a_wrong_path_is_named(
+    server: ServerProcess, tmp_path: Path, quick: Settings, caplog: pytest.LogCaptureFixture, path: str, mode: Mode
+) -> None:
+    async with Client(server.url + path, path=tmp_path / "a", settings=quick) as client:
+        document = await write(client, mode)
+        with pytest.raises(WrongAddress, match=f"{server.url}{path}/api/v1/sync is not there .* check the URL"):
+            await synced(document)
+        assert document.status.unsynced == 1
+        [warning] = warnings(caplog)
+        assert "without /ws or /api" in warning
+
+
+@SYNCING
+async def test_a_server_that_is_away_is_warned_of_once_and_again_after_it_was_there(
+    server: ServerProcess, tmp_path: Path, quick: Settings, caplog: pytest.LogCaptureFixture, mode: Mode
+) -> None:
+    async with Client(server.url, path=tmp_path / "a", settings=replace(quick, longest_delay=0.05)) as client:
+        documents = [await client.open(name, mode) for name in ("one", "two")]
+        for outages in (1, 2):
+            for document in documents:
+                await reaches(document, lambda status: status.connection in (Connection.LIVE, Connection.PUSHING))
+            assert len(warnings(caplog)) == outages - 1
+            server.kill()
+            for document in documents:
+                await reaches(document, lambda status: isinstance(status.problem, Unreachable))
+            await asyncio.sleep(0.5)  # a dozen attempts
+            assert len(warnings(caplog)) == outages
+            await asyncio.to_thread(server.start)
+    for warning in warnings(caplog):
+        assert f"the server cannot be reached: 127.0.0.1:{server.port}: " in warning
+        assert "ssl" not in warning
+
+
+@SYNCING
+@pytest.mark.parametrize(
+    ("lasts", "token", "reason"),
+    [(None, "nonsense", "not a JWT"), (None, None, "no token"), (-1.0, "", "expired"), (600.0, "", "not signed with")],
+)
+async def test_a_fixed_token_that_is_not_good_ends_the_sync(
+    guarded: ServerProcess,
+    mint: Mint,
+    tmp_path: Path,
+    quick: Settings,
+    caplog: pytest.LogCaptureFixture,
+    mode: Mode,
+    lasts: float | None,
+    token: str | None,
+    reason: str,
+) -> None:
+    if lasts is not None:
+        signed, other = mint("editor", lasts=lasts), mint("viewer")
+        token = signed if lasts < 0 else signed.rpartition(".")[0] + "." + other.rpartition(".")[2]
+    async with Client(guarded.url, path=tmp_path / "a", token=token, settings=quick) as client:
+        document = await write(client, mode)
+        with pytest.raises(TokenRefused, match=reason):
+            await synced(document)
+        assert (document.status.connection, document.status.unsynced) == (Connection.OFFLINE, 1)
+        [warning] = warnings(caplog)
+        assert "end of sync of 'notes'" in warning
+        assert document._task is not None
+        assert document._task.done(), "nobody asks again"
+
+
+async def test_a_token_source_that_gives_bad_tokens_is_asked_on(
+    guarded: ServerProcess, mint: Mint, tmp_path: Path, quick: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = 0
+
+    def source() -> str:
+        nonlocal asked
+        asked += 1
+        return "nonsense" if asked < 6 else mint("editor")
+
+    async with Client(guarded.url, path=tmp_path / "a", token=source, settings=quick) as client:
+        document = await write(client, Mode.LIVE)
+        await reaches(document, lambda status: isinstance(status.problem, AccessDenied))
+        await synced(document)
+        assert len(warnings(caplog)) == 1
+
+
+async def test_a_web_server_of_another_kind_is_named_and_asked_again(
+    tmp_path: Path, quick: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = 0
+
+    async def page(_: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        return web.Response(text="<html>Welcome</html>", content_type="text/html")
+
+    other = web.Application()
+    other.router.add_post("/api/v1/sync", page)
+    served: AbstractAsyncContextManager[TestServer] = TestServer(other)
+    async with served as portal, Client(str(portal.make_url("/")), path=tmp_path / "a", settings=quick) as client:
+        document = await write(client, Mode.LIVE)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await document.synced()
+        assert asked > 2
+        [warning] = warnings(caplog)
+        assert f"is {portal.make_url('/api/v1/sync')} an Ebbtide server?" in warning
