@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pycrdt
 
-from crdt.coding import MAX_CLIENT, MAX_CLOCK, Malformed, Reader
+from crdt.coding import MAX_CLIENT, MAX_CLOCK, Malformed, Reader, write_uint
 from crdt.errors import MalformedStateVector, MalformedUpdate
 from crdt.info import UpdateInfo
 from crdt.plain import plain_info
@@ -74,3 +74,12 @@ def decode_state_vector(state_vector: bytes) -> dict[int, int]:
     except Malformed as error:
         raise MalformedStateVector(str(error)) from error
     return clocks
+
+
+def encode_state_vector(clocks: Mapping[int, int]) -> bytes:
+    """The reverse of `decode_state_vector`."""
+    parts = [write_uint(len(clocks))]
+    for client, clock in clocks.items():
+        parts.append(write_uint(client))
+        parts.append(write_uint(clock))
+    return b"".join(parts)
