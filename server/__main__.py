@@ -17,6 +17,7 @@ from server.config import Config, ConfigError, parse
 from server.logs import configure
 from server.memory import deepen_stack
 from server.web.context import ROOMS, SOCKETS
+from server.web.runner import Runner
 from sync.rooms.errors import RoomError
 
 log = logging.getLogger("ebbtide")
@@ -67,7 +68,7 @@ async def serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
-    runner = web.AppRunner(
+    runner = Runner(
         app,
         access_log=None,
         handle_signals=False,

@@ -67,7 +67,7 @@ async def make_app(config: Config) -> web.Application:
     app[SOCKETS] = sockets
     app[COUNTERS] = counters
     app[VERIFIER] = _verifier(config)
-    app.router.add_get(r"/ws/{document:[\s\S]+}", document_socket, allow_head=False)
+    app.router.add_get(r"/ws/{document:[\s\S]*}", document_socket, allow_head=False)
     app.router.add_get("/collab", collab_socket, allow_head=False)
     app.router.add_post("/api/v1/sync", push)
     app.router.add_routes(routes(store.check, lambda: sockets.draining, _metrics(counters, rooms, sockets, bus)))

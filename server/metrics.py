@@ -6,6 +6,7 @@ take a lock at every increment, so only its text format and its view of the proc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 
@@ -25,11 +26,21 @@ def _counter(help_: str) -> int:
 
 @dataclass(slots=True)
 class Counters:
-    """Totals since the start. Each field is a metric of the same name: `ebbtide_frames_received_total`."""
+    """Totals since the start. Each field is a metric of the same name: `ebbtide_frames_received_total`.
+
+    Where refusals are counted by `code`, that is a label. Only codes of ours may go there, never what a client chose.
+    """
 
     sockets_opened: int = _counter("WebSockets accepted.")
-    sockets_refused: int = _counter("WebSockets refused before or at their handshake.")
-    sockets_closed_for_errors: int = _counter("WebSockets that the server closed with an error's code.")
+    sockets_closed: Counter[str] = field(
+        default_factory=Counter, metadata={"help": "WebSockets that the server closed, by close code."}
+    )
+    documents_denied: Counter[str] = field(
+        default_factory=Counter, metadata={"help": "Documents denied to a WebSocket that stays open, by error code."}
+    )
+    requests_refused: Counter[str] = field(
+        default_factory=Counter, metadata={"help": "Requests refused, handshakes of WebSockets included, by error code."}
+    )
     frames_received: int = _counter("WebSocket messages from clients.")
     bytes_received: int = _counter("Bytes of WebSocket messages from clients.")
     pushes: int = _counter("Pushes answered with receipts.")
@@ -60,7 +71,14 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """See `Collector.collect`; reads every counter, gauge and total."""
         for each in fields(self._counters):
-            yield CounterMetricFamily(_PREFIX + each.name, each.metadata["help"], getattr(self._counters, each.name))
+            value = getattr(self._counters, each.name)
+            if isinstance(value, Counter):
+                labelled = CounterMetricFamily(_PREFIX + each.name, each.metadata["help"], labels=["code"])
+                for code, count in value.items():
+                    labelled.add_metric([code], count)
+                yield labelled
+            else:
+                yield CounterMetricFamily(_PREFIX + each.name, each.metadata["help"], value)
         for family, name, help_, read in self._read:
             yield family(name, help_, float(read()))
 

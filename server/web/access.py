@@ -20,4 +20,4 @@ def check_origin(request: web.Request) -> None:
     """Refuse a WebSocket that a foreign page opens: browsers ask no permission for it. Raises `Forbidden`."""
     origin = request.headers.get(hdrs.ORIGIN)
     if not request.app[CONFIG].admits_origin(origin, request.host):
-        raise Forbidden("pages of this origin may not connect; the server's --origin names those that may")
+        raise Forbidden(f"pages of {origin!a:.200} may not connect; the server's --origin names those that may")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from server.config import Limits
 from sync.rooms.errors import Overloaded
@@ -28,7 +29,8 @@ class Bodies:
     async def read(self, request: web.Request) -> AsyncIterator[bytes]:
         """The whole body, which counts until the block ends.
 
-        Raises `HTTPRequestEntityTooLarge`, `HTTPRequestTimeout` when nothing more comes, and `Overloaded`.
+        Raises `HTTPRequestEntityTooLarge`, `HTTPRequestTimeout` when nothing more comes, `HTTPBadRequest` when it cannot be
+        read to its end, and `Overloaded`.
         """
         if (request.content_length or 0) > self._largest:
             raise web.HTTPRequestEntityTooLarge(self._largest, request.content_length or 0)
@@ -51,3 +53,5 @@ class Bodies:
                 return await request.content.readany()
         except TimeoutError:
             raise web.HTTPRequestTimeout(reason="the body stopped coming; send the same request again") from None
+        except (web.RequestPayloadError, HttpProcessingError, ConnectionError):
+            raise web.HTTPBadRequest(reason="the body broke off, or is not encoded as its headers say") from None

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Awaitable
 
 from aiohttp import web
 
-from server.config import Limits
+from server import errors
 from server.errors import CloseCode
-from server.tokens import Claims, TokenError, TokenExpired, TokenKeyUnavailable, TokenVerifier
+from server.tokens import Claims, TokenError, TokenExpired, TokenKeyUnavailable
 from server.web.access import bearer, check_origin
-from server.web.context import CONFIG, ROOMS, VERIFIER
+from server.web.context import CONFIG, COUNTERS, ROOMS, VERIFIER
 from server.web.delivery import deliver
 from server.web.membership import Membership
 from server.web.websocket import WebSocket, accept
@@ -22,7 +23,8 @@ from sync.protocol.names import document_of
 from sync.protocol.session import Session, SessionLimits
 from sync.rooms.errors import Forbidden, RoomError
 from sync.rooms.peer import Peer
-from sync.rooms.registry import Rooms
+
+log = logging.getLogger(__name__)
 
 DIALECT = Hocuspocus()
 
@@ -32,7 +34,7 @@ async def collab_socket(request: web.Request) -> web.Response:
     check_origin(request)
     app = request.app
     socket, response = accept(request)
-    connection = _Connection(socket, app[ROOMS], app[VERIFIER], app[CONFIG].limits, bearer(request))
+    connection = _Connection(socket, app, bearer(request))
     socket.serve(connection.receive, CloseCode.HANDSHAKE_TIMEOUT, connection.end)
     return response
 
@@ -58,7 +60,7 @@ class _DocumentOutlet:
     def fail(self, error: Exception) -> None:
         """See `Outlet.fail`."""
         if isinstance(error, RoomError) and not error.transient:
-            self._connection.shut(self._address, error.reason)
+            self._connection.shut(self._address, error)
         else:
             self._outlet.fail(error)
 
@@ -66,12 +68,14 @@ class _DocumentOutlet:
 class _Connection:
     """The documents of one socket."""
 
-    def __init__(self, outlet: WebSocket, rooms: Rooms, verifier: TokenVerifier, limits: Limits, default_token: str) -> None:
+    def __init__(self, outlet: WebSocket, app: web.Application, default_token: str) -> None:
         self.outlet = outlet
-        self._rooms = rooms
-        self._verifier = verifier
+        self._rooms = app[ROOMS]
+        self._verifier = app[VERIFIER]
+        self._counters = app[COUNTERS]
         self._default_token = default_token
-        self._session = Session(DIALECT, SessionLimits(documents=limits.max_socket_documents), anonymous=True)
+        limits = SessionLimits(documents=app[CONFIG].limits.max_socket_documents)
+        self._session = Session(DIALECT, limits, anonymous=True)
         self._memberships: dict[str, Membership] = {}
         self._held = 0
 
@@ -116,7 +120,7 @@ class _Connection:
             if isinstance(error, TokenKeyUnavailable):
                 raise
             self._leave(address)
-            self.outlet.write(binary(DIALECT.denied(address, error.reason)))
+            self._deny(address, error)
             waited = self._session.deny(address)
         else:
             self._admit(address, document, claims)
@@ -148,11 +152,17 @@ class _Connection:
             renew=lambda: self.outlet.write(binary(DIALECT.reauthenticate(address))),
         )
 
-    def shut(self, address: str, reason: str) -> None:
+    def shut(self, address: str, error: RoomError) -> None:
         """The document cannot be given to this client now; the socket stays open for others."""
         self._leave(address)
         self._session.close(address)
-        self.outlet.write(binary(DIALECT.denied(address, reason)))
+        self._deny(address, error)
+
+    def _deny(self, address: str, error: TokenError | RoomError) -> None:
+        code = errors.code(error)
+        self._counters.documents_denied[code] += 1
+        log.info("document denied", extra={"code": code, "reason": error.reason})
+        self.outlet.write(binary(DIALECT.denied(address, error.reason)))
 
     def _leave(self, address: str) -> None:
         membership = self._memberships.pop(address, None)

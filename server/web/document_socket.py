@@ -38,8 +38,12 @@ async def document_socket(request: web.Request) -> web.Response:
     the status of a refused WebSocket.
     """
     check_origin(request)
-    document = _document(request)
-    verdict = await _admitted(request, document)
+    verdict: Claims | TokenError | Forbidden | BadDocumentName
+    try:
+        document = _document(request)
+        verdict = await _admitted(request, document)
+    except BadDocumentName as error:
+        document, verdict = "", error
     socket, response = accept(request)
     try:
         if not isinstance(verdict, Claims):
@@ -47,7 +51,7 @@ async def document_socket(request: web.Request) -> web.Response:
         peer = Peer(socket, DIALECT, document, author=verdict.subject, can_write=verdict.can_write(document))
         room = request.app[ROOMS].open(document)
         membership = Membership(room, peer, verdict, expire=partial(_expire, socket))
-    except (TokenError, RoomError) as error:
+    except (BadDocumentName, TokenError, RoomError) as error:
         socket.write(binary(DIALECT.denied(document, error.reason)))
         socket.fail(error)
     else:

@@ -20,10 +20,18 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_SECONDS = 2
 """When a client is told to come back that was refused for want of a store, a key, or room."""
 
-_CODES = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "request-entity-too-large"}
-"""Codes of statuses whose names changed with a version of Python; any other status is its name."""
+_HTTP_CODES = {
+    400: "bad-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "request-timeout",
+    413: "request-entity-too-large",
+    431: "request-header-fields-too-large",
+}
+"""Spelt out, since codes are stable: the phrases of `http.HTTPStatus` change from one Python to the next."""
 
 _RETRIED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+"""Statuses for what passes by itself. Everyone may get them at once, so each is no line of a log."""
 
 
 def middleware(counters: Counters) -> Middleware:
@@ -39,48 +47,59 @@ def middleware(counters: Counters) -> Middleware:
         except web.HTTPException as error:
             if error.status < 400:
                 raise
-            return _of_http(error)
+            return refusal(error, counters, _where(request))
         except Exception as error:
             if isinstance(request.writer, StreamWriter) and request.writer.output_size > 0:
                 raise  # part of another answer has gone out already; aiohttp logs this and cuts the connection
             if errors.answer(error) is not errors.INTERNAL:
-                return problem(error)
+                return problem(error, counters, _where(request))
             counters.requests_failed += 1
             return _incident(request)
 
     return problems
 
 
-def problem(error: Exception) -> web.Response:
-    """The answer to a request that failed with a known error.
+def refusal(error: web.HTTPException, counters: Counters, where: Mapping[str, str]) -> web.Response:
+    """The answer to a request that is refused as HTTP. Counts it, and logs a line with the fields of `where`."""
+    code = _HTTP_CODES.get(error.status, f"http-{error.status}")
+    _note(counters, error.status, code, error.reason, where)
+    response = _response(error.status, code, code.replace("-", " ").capitalize(), error.reason, {})
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
+
+
+def problem(error: Exception, counters: Counters, where: Mapping[str, str]) -> web.Response:
+    """The answer to a request that failed with a known error. Counts it, and logs a line with the fields of `where`.
 
     The body has `type`, `title`, `status`, `code`, `detail`, and the error's own fields (`limit`, `lineage`, ...): they
     are part of the outside interface.
     """
     row, code = errors.answer(error), errors.code(error)
     fields = {name: value for name, value in vars(error).items() if name != "reason" and isinstance(value, int | str)}
-    return _response(row.status, code, row.title, getattr(error, "reason", row.title), fields)
-
-
-def _of_http(error: web.HTTPException) -> web.Response:
-    phrase = HTTPStatus(error.status).phrase
-    code = _CODES.get(HTTPStatus(error.status), phrase.lower().replace(" ", "-"))
-    response = _response(error.status, code, phrase, error.reason, {})
-    if "Allow" in error.headers:
-        response.headers["Allow"] = error.headers["Allow"]
-    return response
+    reason = getattr(error, "reason", row.title)
+    _note(counters, row.status, code, reason, where)
+    return _response(row.status, code, row.title, reason, fields)
 
 
 def _incident(request: web.Request) -> web.Response:
     incident = secrets.token_hex(8)
-    resource = request.match_info.route.resource
-    log.exception(
-        "request failed",
-        extra={"incident": incident, "method": request.method, "resource": resource.canonical if resource else ""},
-    )
+    log.exception("request failed", extra={"incident": incident, **_where(request)})
     row = errors.INTERNAL
     detail = "Nothing that was acknowledged is lost. The server's log says more under the id of this incident."
     return _response(row.status, "internal", row.title, detail, {"incident": incident})
+
+
+def _where(request: web.Request) -> dict[str, str]:
+    """The method, and the pattern that the address matches: the address itself may hold a token."""
+    resource = request.match_info.route.resource
+    return {"method": request.method, "resource": resource.canonical if resource else ""}
+
+
+def _note(counters: Counters, status: int, code: str, reason: str, where: Mapping[str, str]) -> None:
+    counters.requests_refused[code] += 1
+    level = logging.DEBUG if status in _RETRIED else logging.INFO
+    log.log(level, "request refused", extra={"code": code, "reason": reason, **where})
 
 
 def _response(status: int, code: str, title: str, detail: str, fields: Mapping[str, int | str]) -> web.Response:

@@ -40,6 +40,8 @@ UNREAD_SECONDS = 30.0
 REFUSALS = (ProtocolError, CrdtError, RoomError, TokenError)
 """What a client can be told; anything else is an error of ours."""
 
+PASSING = (CloseCode.RESTART, CloseCode.TRY_LATER)
+"""Codes for what passes by itself. All sockets may get them at once, so each is no line of a log."""
 
 Receive = Callable[[bytes], Awaitable[None] | None]
 """Handles one binary message, at once or in an awaitable. Raises `REFUSALS` to end the connection with the reason."""
@@ -270,6 +272,8 @@ class WebSocket(asyncio.Protocol):
         """Begin to close with this code. Idempotent: the first code stands."""
         if self._closing:
             return
+        self._counters.sockets_closed[str(int(code))] += 1
+        log.log(logging.DEBUG if code in PASSING else logging.INFO, "socket closed", extra={"code": code, "reason": reason})
         self.write(close(code, reason))
         self._shut()
         self._limit_closing()
@@ -306,8 +310,6 @@ class WebSocket(asyncio.Protocol):
         self.close(self._silence, "nothing was said, or no token accepted, in time; send the handshake at once")
 
     def _refuse(self, error: Exception) -> None:
-        if not self._closing:
-            self._counters.sockets_closed_for_errors += 1
         self.fail(error)
         if answer(error).close_code == CloseCode.FRAMING:
             # Where the next frame begins is not known, so neither is where the peer's close frame would.
@@ -323,13 +325,8 @@ def accept(request: web.Request) -> tuple[WebSocket, web.Response]:
 
     Raises `ShuttingDown` or `Overloaded` when no further one is taken, and `HTTPBadRequest` when the request is no handshake.
     """
-    sockets, counters = request.app[SOCKETS], request.app[COUNTERS]
     key = accept_key(request)
-    try:
-        sockets.admit()
-    except RoomError:
-        counters.sockets_refused += 1
-        raise
+    request.app[SOCKETS].admit()
     socket = WebSocket(request.app)
     return socket, take_over(request, key, socket)
 

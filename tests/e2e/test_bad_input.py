@@ -193,15 +193,14 @@ async def test_text_messages_are_refused(http: aiohttp.ClientSession, node: Serv
         assert (await end_of(socket))[0] == 4400
 
 
-@pytest.mark.parametrize("name", ["%ff%fe", "a" * 201, "%00", "a%09b", "%C3%BC" * 101], ids=lambda name: name[:9])
-async def test_names_that_are_not_allowed_are_refused_before_the_socket_opens(
+@pytest.mark.parametrize("name", ["", "%ff%fe", "a" * 201, "%00", "a%09b", "%C3%BC" * 101], ids=lambda name: name[:9])
+async def test_a_name_that_is_not_allowed_is_told_to_the_client(
     http: aiohttp.ClientSession, node: ServerProcess, name: str
 ) -> None:
-    with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
-        await http.ws_connect(URL(f"{node.url}/ws/{name}", encoded=True))
-    assert refusal.value.status == 400
-    async with http.get(URL(f"{node.url}/ws/{name}", encoded=True)) as response:
-        assert (await response.json())["code"] == "bad-document-name"
+    """A browser shows a page nothing of a refused handshake, and the page's provider would come back for ever."""
+    async with http.ws_connect(URL(f"{node.url}/ws/{name}", encoded=True)) as socket:
+        await socket.send_bytes(BLANK_STEP_1)
+        assert await end_of(socket) == (4400, "a document name is 1 to 200 bytes of UTF-8 without control characters")
 
 
 async def test_names_are_what_their_bytes_say_and_nothing_is_read_into_them(
@@ -320,6 +319,40 @@ async def test_an_open_socket_ends_when_its_token_does(http: aiohttp.ClientSessi
     async with http.ws_connect(f"{guarded.url}/ws/mine", params={"token": token(life=1.5)}) as socket:
         await socket.send_bytes(BLANK_STEP_1)
         assert (await end_of(socket))[0] == 4401
+
+
+async def refusals(http: aiohttp.ClientSession, server: ServerProcess) -> dict[str, float]:
+    """What /metrics shows with a label: `name{code="..."}` and its value."""
+    async with http.get(f"{server.url}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if "{code=" in line)}
+
+
+async def test_an_operator_sees_who_is_refused_and_why(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, open_to_all=False, environ={"EBBTIDE_TOKEN_SECRET": SECRET}) as server:
+        for document, bad in (("mine", token(life=-1)), ("theirs", token()), ("", token())):
+            async with http.ws_connect(f"{server.url}/ws/{document}", params={"token": bad}) as socket:
+                await end_of(socket)
+        async with http.ws_connect(f"{server.url}/collab") as socket:
+            await socket.send_bytes(write_var_string("theirs") + b"\x02\x00" + write_var_string(token()))
+            await socket.receive_bytes()
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            await http.ws_connect(f"{server.url}/collab", origin="https://elsewhere.example")
+        async with http.get(f"{server.url}/collab") as response:
+            assert response.status == 400
+        assert await refusals(http, server) == {
+            'ebbtide_sockets_closed_total{code="4401"}': 1,
+            'ebbtide_sockets_closed_total{code="4403"}': 1,
+            'ebbtide_sockets_closed_total{code="4400"}': 1,
+            'ebbtide_documents_denied_total{code="forbidden"}': 1,
+            'ebbtide_requests_refused_total{code="forbidden"}': 1,
+            'ebbtide_requests_refused_total{code="bad-request"}': 1,
+        }
+        lines = server.errors.splitlines()
+        assert len(lines) == 6
+        assert all(" info " in line and "code=" in line and "reason=" in line for line in lines)
+        assert "https://elsewhere.example" in server.errors
+        assert "eyJ" not in server.errors
 
 
 # The offline queue

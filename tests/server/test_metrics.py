@@ -16,6 +16,12 @@ def scraped(metrics: Metrics) -> dict[str, tuple[str, str, float]]:
     }
 
 
+def by_code(metrics: Metrics, name: str) -> dict[str, float]:
+    """The values of a metric by its one label."""
+    families = text_string_to_metric_families(metrics.exposition().decode())
+    return {each.labels["code"]: each.value for family in families for each in family.samples if each.name == name}
+
+
 def test_counters_are_read_when_somebody_asks() -> None:
     counters = Counters()
     metrics = Metrics(counters)
@@ -25,7 +31,11 @@ def test_counters_are_read_when_somebody_asks() -> None:
 
 
 def test_every_counter_is_shown_with_its_help() -> None:
-    shown = scraped(Metrics(Counters()))
+    counters = Counters()
+    counters.sockets_closed["4401"] += 1
+    counters.documents_denied["forbidden"] += 1
+    counters.requests_refused["forbidden"] += 1
+    shown = scraped(Metrics(counters))
     for each in fields(Counters):
         kind, help_, _ = shown[f"ebbtide_{each.name}_total"]
         assert (kind, help_) == ("counter", each.metadata["help"])
@@ -40,6 +50,15 @@ def test_levels_and_totals_are_read_through_what_was_registered() -> None:
     shown = scraped(metrics)
     assert shown["ebbtide_rooms"] == ("gauge", "Open documents.", 2)
     assert shown["ebbtide_commits_total"] == ("counter", "Transactions.", 20)
+
+
+def test_refusals_are_told_apart_by_their_code() -> None:
+    counters = Counters()
+    metrics = Metrics(counters)
+    assert by_code(metrics, "ebbtide_sockets_closed_total") == {}
+    counters.sockets_closed["4401"] += 2
+    counters.sockets_closed["4403"] += 1
+    assert by_code(metrics, "ebbtide_sockets_closed_total") == {"4401": 2, "4403": 1}
 
 
 def test_two_servers_in_a_process_do_not_mix() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 import pytest
 from aiohttp import ClientPayloadError, web
@@ -10,7 +11,7 @@ from aiohttp.test_utils import TestClient
 from server.metrics import Counters
 from server.tokens import TokenExpired
 from server.web.problem import middleware
-from sync.rooms.errors import DocumentTooLarge, LineageDiffers, StoreUnavailable
+from sync.rooms.errors import DocumentTooLarge, Forbidden, LineageDiffers, StoreUnavailable
 
 Client = TestClient[web.Request, web.Application]
 Connect = Callable[[Exception], Awaitable[Client]]
@@ -97,6 +98,42 @@ async def test_what_aiohttp_refuses_is_a_problem_too(connect: Connect) -> None:
         "request-entity-too-large",
     ]
     assert wrong.headers["Allow"] == "GET,HEAD"
+
+
+async def test_codes_do_not_follow_the_phrases_of_the_python_version(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HTTPStatus(413), "phrase", "Content Too Large")  # as Python 3.13 has it
+    client = await connect(web.HTTPRequestEntityTooLarge(1, 2))
+    assert (await (await client.get("/documents/notes")).json())["code"] == "request-entity-too-large"
+
+
+async def test_a_status_without_a_code_of_its_own_is_named_by_its_number(connect: Connect) -> None:
+    client = await connect(web.HTTPGone())
+    assert (await (await client.get("/documents/notes")).json())["code"] == "http-410"
+
+
+async def test_a_refusal_is_counted_and_logged_without_its_address(
+    connect: Connect, counters: Counters, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "server.web.problem")
+    client = await connect(Forbidden("pages of this origin may not connect"))
+    await client.get("/documents/notes?token=hidden")
+    await client.get("/nowhere?token=hidden")
+    assert counters.requests_refused == {"forbidden": 1, "not-found": 1}
+    logged = [vars(each) for each in caplog.records if each.name == "server.web.problem"]
+    assert [(each["levelname"], each["code"], each["reason"], each["method"], each["resource"]) for each in logged] == [
+        ("INFO", "forbidden", "pages of this origin may not connect", "GET", "/documents/{document}"),
+        ("INFO", "not-found", "Not Found", "GET", ""),
+    ]
+    assert "hidden" not in str(logged)
+
+
+async def test_what_all_clients_meet_at_once_is_counted_and_no_line_of_the_usual_log(
+    connect: Connect, counters: Counters, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "server.web.problem")
+    await (await connect(StoreUnavailable("locked"))).get("/documents/notes")
+    assert counters.requests_refused == {"store-unavailable": 1}
+    assert [each for each in caplog.records if each.name == "server.web.problem"] == []
 
 
 async def test_a_redirect_passes(connect: Connect) -> None:
