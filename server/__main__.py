@@ -1,135 +1,43 @@
-"""`ebbtide`: arguments in, a server, and an orderly end at a signal."""
+"""`ebbtide`: finds the command that was asked for and runs it."""
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import gc
-import logging
+import argparse
 import os
-import signal
 import sys
+from collections.abc import Callable, Mapping, Sequence
 
-from aiohttp import web
+from server.commands import serve
+from server.config import ConfigError
 
-from server.app import close_app, make_app
-from server.config import Config, ConfigError, parse
-from server.logs import configure
-from server.memory import deepen_stack
-from server.web.context import ROOMS, SOCKETS
-from server.web.runner import Runner
-from sync.rooms.errors import RoomError
+Command = Callable[[Sequence[str], Mapping[str, str]], int]
+"""Runs with the words after its name and the process's environment; returns the exit status. Raises `ConfigError`."""
 
-log = logging.getLogger("ebbtide")
-
-BACKLOG = 1024
-"""Connections that the kernel holds until they are accepted: a whole office may come back at once."""
-
-KEEPALIVE_SECONDS = 30.0
-"""How long a connection may be open without a whole request, before the first and between two."""
-
-CLOSING_SHARE = 0.2
-"""Of the time for a shutdown, the part over which sockets are closed. The rest is for commits that are slow."""
+COMMANDS: dict[str, tuple[Command, str]] = {
+    "serve": (serve.run, "run the server"),
+}
 
 
 def main() -> None:
-    """Run the command line. Exit status 0 after an orderly stop, 2 for what the user has to mend, 1 for an error of ours."""
+    """Run the command line. Exit status 0 after an orderly end, 2 for what the user has to mend, 1 for an error of ours."""
+    name, *rest = sys.argv[1:] or ["--help"]
     try:
-        config = parse(sys.argv[1:], os.environ)
+        if name not in COMMANDS:
+            return _explain(name)
+        sys.exit(COMMANDS[name][0](rest, os.environ))
     except ConfigError as error:
         print(f"ebbtide: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    configure(config.log_format, config.log_level)
-    deepen_stack()
-    try:
-        import uvloop
-
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    except ImportError:
-        runner = asyncio.Runner()
-    with runner:
-        sys.exit(runner.run(serve(config)))
 
 
-async def serve(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status."""
-    try:
-        app = await make_app(config)
-    except RoomError as error:
-        print(f"ebbtide: {error.reason}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(
-            f"ebbtide: the folder {config.data} cannot be used ({error.strerror}); make it, or name another with --data",
-            file=sys.stderr,
-        )
-        return 2
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stop.set)
-    runner = Runner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=1.0,
-        tcp_keepalive=True,
-        keepalive_timeout=KEEPALIVE_SECONDS,
-    )
-    await runner.setup()
-    site = web.TCPSite(runner, config.host, config.port, backlog=BACKLOG)
-    try:
-        await site.start()
-    except OSError as error:
-        print(f"ebbtide: cannot listen on {config.host}:{config.port}: {_why_not(error)}", file=sys.stderr)
-        await close_app(app)
-        return 2
-    # Modules and the application live as long as the process; what follows is mostly acyclic and freed by counting.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-    print(f"ebbtide listening on {_address(runner, config)}", flush=True)
-    committer = app[ROOMS].committer.task
-    waiter = loop.create_task(stop.wait())
-    watch = loop.create_task(app[SOCKETS].watch())
-    await asyncio.wait({waiter, watch, committer}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (committer, watch):
-        if task.done():
-            log.critical("the server cannot go on, ending the process", exc_info=task.exception())
-            return 1
-    await _drain(app, site, config.limits.drain_seconds)
-    watch.cancel()
-    await runner.cleanup()
-    await close_app(app)
-    return 0
-
-
-async def _drain(app: web.Application, site: web.TCPSite, seconds: float) -> None:
-    log.info("stopping", extra={"connections": len(app[SOCKETS])})
-    await site.stop()
-    app[ROOMS].stop()
-    try:
-        async with asyncio.timeout(seconds * (1 - CLOSING_SHARE)):
-            await app[SOCKETS].drain(seconds * CLOSING_SHARE)
-            await app[ROOMS].settle()
-    except TimeoutError:
-        log.error("stopped with edits that are not durable and were not acknowledged")
-
-
-def _why_not(error: OSError) -> str:
-    """What keeps the server from its address, and what to do. uvloop wraps the system's words in its own."""
-    if error.errno == errno.EADDRINUSE:
-        return "another program listens there; end it, or choose another --port"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine has no such address; choose another --host"
-    if error.errno == errno.EACCES:
-        return "that needs more rights; choose a --port above 1023"
-    return str(error.strerror)
-
-
-def _address(runner: web.AppRunner, config: Config) -> str:
-    port = runner.addresses[0][1]
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"http://{host}:{port}"
+def _explain(asked: str) -> None:
+    if asked not in ("-h", "--help"):
+        raise ConfigError(f"unknown command {asked[:80]}; it is one of {', '.join(COMMANDS)}")
+    parser = argparse.ArgumentParser(prog="ebbtide", description="An offline-first sync server for Yjs documents.")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for name, (_, purpose) in COMMANDS.items():
+        commands.add_parser(name, help=purpose)
+    parser.print_help()
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ _ALL = (
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     """The configuration of `ebbtide serve`.
 
-    `argv` is the command line without the program's name (`["serve", "--open"]`), `environ` the process's environment.
+    `argv` has the words after `serve` (`["--open"]`), `environ` the process's environment.
     Raises `ConfigError` for whatever cannot work, unknown options and variables included; `--help` prints and raises
     `SystemExit(0)`.
     """
@@ -228,10 +228,9 @@ def _texts(argv: Sequence[str], environ: Mapping[str, str]) -> dict[_Option, tup
 
 
 def _flags(argv: Sequence[str]) -> dict[str, str]:
-    parser = _Parser(prog="ebbtide", description="An offline-first sync server for Yjs documents.", allow_abbrev=False)
-    serve = parser.add_subparsers(dest="command", metavar="COMMAND", required=True).add_parser(
-        "serve",
-        help="run the server",
+    serve = _Parser(
+        prog="ebbtide serve",
+        description="Run the server.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         epilog="Every option is also a variable: --max-rooms is EBBTIDE_MAX_ROOMS. A flag wins over its variable.",
@@ -245,7 +244,7 @@ def _flags(argv: Sequence[str]) -> dict[str, str]:
             serve.add_argument(
                 option.flag, dest=option.flag, action=repeatable, metavar=option.read.__name__.upper(), help=help_
             )
-    parsed, unknown = parser.parse_known_args(argv)
+    parsed, unknown = serve.parse_known_args(argv)
     if unknown:
         known = [option.flag for option in _ALL]
         raise ConfigError(f"unknown option {unknown[0][:80]}{_hint(unknown[0].partition('=')[0], known)}")

@@ -10,11 +10,22 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def serve(*arguments: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "server", "serve", "--open", *arguments]
+def ebbtide(*arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "server", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     assert done.stdout == ""
     return done.returncode, done.stderr
+
+
+def serve(*arguments: str) -> tuple[int, str]:
+    return ebbtide("serve", "--open", *arguments)
+
+
+def test_an_unknown_command() -> None:
+    status, said = ebbtide("srve")
+    assert status == 2
+    assert said.startswith("ebbtide: unknown command srve; it is one of serve")
+    assert said.count("\n") == 1
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

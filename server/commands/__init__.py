@@ -1,0 +1,1 @@
+"""What `ebbtide` can be told to do: one file a command."""

@@ -1,0 +1,128 @@
+"""`ebbtide serve`: a server, and an orderly end at a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+
+from aiohttp import web
+
+from server.app import close_app, make_app
+from server.config import Config, parse
+from server.logs import configure
+from server.memory import deepen_stack
+from server.web.context import ROOMS, SOCKETS
+from server.web.runner import Runner
+from sync.rooms.errors import RoomError
+
+log = logging.getLogger("ebbtide")
+
+BACKLOG = 1024
+"""Connections that the kernel holds until they are accepted: a whole office may come back at once."""
+
+KEEPALIVE_SECONDS = 30.0
+"""How long a connection may be open without a whole request, before the first and between two."""
+
+CLOSING_SHARE = 0.2
+"""Of the time for a shutdown, the part over which sockets are closed. The rest is for commits that are slow."""
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Serve until a signal ends it; the exit status. Raises `ConfigError`."""
+    config = parse(argv, environ)
+    configure(config.log_format, config.log_level)
+    deepen_stack()
+    try:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ImportError:
+        runner = asyncio.Runner()
+    with runner:
+        return runner.run(serve(config))
+
+
+async def serve(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status."""
+    try:
+        app = await make_app(config)
+    except RoomError as error:
+        print(f"ebbtide: {error.reason}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"ebbtide: the folder {config.data} cannot be used ({error.strerror}); make it, or name another with --data",
+            file=sys.stderr,
+        )
+        return 2
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+    runner = Runner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=1.0,
+        tcp_keepalive=True,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+    )
+    await runner.setup()
+    site = web.TCPSite(runner, config.host, config.port, backlog=BACKLOG)
+    try:
+        await site.start()
+    except OSError as error:
+        print(f"ebbtide: cannot listen on {config.host}:{config.port}: {_why_not(error)}", file=sys.stderr)
+        await close_app(app)
+        return 2
+    # Modules and the application live as long as the process; what follows is mostly acyclic and freed by counting.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    print(f"ebbtide listening on {_address(runner, config)}", flush=True)
+    committer = app[ROOMS].committer.task
+    waiter = loop.create_task(stop.wait())
+    watch = loop.create_task(app[SOCKETS].watch())
+    await asyncio.wait({waiter, watch, committer}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (committer, watch):
+        if task.done():
+            log.critical("the server cannot go on, ending the process", exc_info=task.exception())
+            return 1
+    await _drain(app, site, config.limits.drain_seconds)
+    watch.cancel()
+    await runner.cleanup()
+    await close_app(app)
+    return 0
+
+
+async def _drain(app: web.Application, site: web.TCPSite, seconds: float) -> None:
+    log.info("stopping", extra={"connections": len(app[SOCKETS])})
+    await site.stop()
+    app[ROOMS].stop()
+    try:
+        async with asyncio.timeout(seconds * (1 - CLOSING_SHARE)):
+            await app[SOCKETS].drain(seconds * CLOSING_SHARE)
+            await app[ROOMS].settle()
+    except TimeoutError:
+        log.error("stopped with edits that are not durable and were not acknowledged")
+
+
+def _why_not(error: OSError) -> str:
+    """What keeps the server from its address, and what to do. uvloop wraps the system's words in its own."""
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there; end it, or choose another --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address; choose another --host"
+    if error.errno == errno.EACCES:
+        return "that needs more rights; choose a --port above 1023"
+    return str(error.strerror)
+
+
+def _address(runner: web.AppRunner, config: Config) -> str:
+    port = runner.addresses[0][1]
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"http://{host}:{port}"
