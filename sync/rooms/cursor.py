@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -91,7 +92,8 @@ class LogCursor:
         """Whether the document is known to be in the store."""
         self._reading: asyncio.Task[None] | None = None
         self._appending = False
-        self._behind = False
+        # The number up to which others are known to have appended, while an append of ours is under way.
+        self._behind: float = 0
         self._snapshot: Snapshot | None = None
         self._since_snapshot = 0
         self._since_snapshot_bytes = 0
@@ -161,7 +163,7 @@ class LogCursor:
 
     def unanswered(self) -> None:
         """Whether what was taken is durable is not known: read on to find out, then try again."""
-        self._behind = True
+        self._behind = math.inf
         self._answered()
 
     def conflicted(self, conflict: Conflict) -> None:
@@ -171,13 +173,12 @@ class LogCursor:
                 self.fail(LineageDiffers(conflict.lineage))
                 return
             self.lineage, self.created = conflict.lineage, True
-        self._behind = True
+        self._behind = math.inf
         self._answered()
 
     def _answered(self) -> None:
         self._appending = False
-        if self._behind:
-            self.read_on()
+        self.read_on(self._behind)
 
     def snapshot(self) -> Snapshot | None:
         """The snapshot to store now that all it covers is durable, when one is due."""
@@ -208,19 +209,23 @@ class LogCursor:
         if self.document is None or after + len(drafts) <= head or (self.created and lineage != self.lineage):
             return
         if after > head or self.journal.in_flight or self._reading is not None or not self.created:
-            self.read_on()
+            self.read_on(after + len(drafts))
             return
         try:
             self._move([draft.update for draft in drafts[head - after :]])
         except RoomError as error:
             self.fail(error)
 
-    def read_on(self) -> None:
-        """Read what others appended behind our head, then go on appending."""
-        self._behind = self._appending
+    def read_on(self, head: float) -> None:
+        """Read what others appended up to number `head`, unless it is known; then go on appending.
+
+        While an append is under way that waits: the number may turn out to be one of ours.
+        """
         if self._appending:
+            self._behind = max(self._behind, head)
             return
-        if self._reading is None and self.document is not None and self.error is None:
+        self._behind = 0
+        if head > self.journal.head and self._reading is None and self.document is not None and self.error is None:
             self._reading = asyncio.get_running_loop().create_task(self._read_on())
 
     async def _read_on(self) -> None:

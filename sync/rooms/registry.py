@@ -185,4 +185,4 @@ class Rooms:
                 continue
             for name, head in heads.items():
                 if head > rooms[name].journal.head:
-                    rooms[name].catch_up_with_store()
+                    rooms[name].catch_up_with_store(head)

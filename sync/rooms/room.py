@@ -355,10 +355,10 @@ class Room:
         finally:
             self._loading = None
 
-    def catch_up_with_store(self) -> None:
-        """Somebody else may have appended: read on, and tell the peers, if there are any."""
+    def catch_up_with_store(self, head: int) -> None:
+        """The store has the log up to number `head`: read on that far, and tell the peers, if there are any."""
         if self.log.document is not None:
-            self.log.read_on()
+            self.log.read_on(head)
         elif len(self.audience):
             self._load()
 

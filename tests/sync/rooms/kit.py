@@ -152,6 +152,8 @@ class Interruptible:
         self._store = store
         self.away = False
         self.lose_answers = 0
+        self.reads = 0
+        """How often entries were read."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.loads = asyncio.Event()
@@ -170,6 +172,7 @@ class Interruptible:
         return await self._ask().load(document)
 
     async def read(self, document: str, after: int, limit: int) -> Sequence[Entry]:
+        self.reads += 1
         return await self._ask().read(document, after, limit)
 
     async def append(self, batch: Sequence[Append]) -> Sequence[Appended | Conflict]:

@@ -103,7 +103,7 @@ async def test_news_of_its_own_append_before_the_answer_settles_it_once(tmp_path
         await here.store.written.wait()
         late = writer.edit("b")
         writer.send(late)
-        room.catch_up_with_store()
+        room.catch_up_with_store(1)
         reads = await here.client("elsewhere")
         assert reads.outlet.errors == []
         assert late not in writer.outlet.updates
@@ -115,6 +115,20 @@ async def test_news_of_its_own_append_before_the_answer_settles_it_once(tmp_path
         assert writer.outlet.updates == [first, late]
         assert not here.rooms.committer.task.done()
         assert text_of(entry.update for entry in await here.log()) == "ab"
+
+
+async def test_a_number_that_turns_out_to_be_of_its_own_append_is_not_read(tmp_path: Path) -> None:
+    async with node(tmp_path) as here:
+        writer = await here.client()
+        here.store.gate.clear()
+        update = writer.edit("a")
+        writer.send(update)
+        await here.store.written.wait()
+        here.rooms.open("d").catch_up_with_store(1)
+        here.store.gate.set()
+        await writer.acknowledged(update)
+        assert not here.rooms.open("d").log.reading
+        assert here.store.reads == 0
 
 
 async def test_edits_that_wait_for_a_store_that_is_away_count_as_pending(tmp_path: Path) -> None:

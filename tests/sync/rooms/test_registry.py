@@ -16,7 +16,7 @@ async def test_a_document_has_one_room_until_that_failed(tmp_path: Path) -> None
         room = here.rooms.open("d")
         assert here.rooms.open("d") is room
         here.store.away = True
-        room.catch_up_with_store()
+        room.catch_up_with_store(1)
         with pytest.raises(Exception, match="switched off"):
             await room.pull(b"\x00")
         here.store.away = False
