@@ -89,7 +89,7 @@ class Rooms:
 
     async def settle(self) -> None:
         """Return when everything applied is durable. Endless while the store is away: the caller sets a bound."""
-        while not all(room.journal.idle for room in self._rooms.values()) or self._turning:
+        while self._turning or any(room.held_back or not room.journal.idle for room in self._rooms.values()):
             await asyncio.sleep(0.01)
 
     def stop(self) -> None:

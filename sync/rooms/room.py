@@ -16,6 +16,7 @@ from sync.rooms.audience import Audience
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.cursor import LogCursor
 from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, RoomError
+from sync.rooms.gathering import LARGE, Gathering
 from sync.rooms.intake import Arrival, Intake, Outcome
 from sync.rooms.limits import RoomLimits
 from sync.rooms.peer import Peer
@@ -52,6 +53,7 @@ class Room:
     __slots__ = (
         "_arrivals",
         "_due",
+        "_gathering",
         "_greetings",
         "_joining",
         "_left_at",
@@ -107,8 +109,10 @@ class Room:
         # The acknowledgements that go out with this turn.
         self._due: dict[Peer, bytes] = {}
         self._arrivals: list[Arrival] = []
+        # There since a large edit came.
+        self._gathering: Gathering | None = None
         self.held_back = 0
-        """Bytes of edits that wait for the document to be loaded."""
+        """Bytes of edits that wait for the document to be loaded, or to be taken together."""
 
     # What peers do
 
@@ -131,6 +135,8 @@ class Room:
     def receive(self, peer: Peer, update: bytes, *, whole: bool = False) -> None:
         """The peer sends an edit, or in answer to our question the `whole` of what it has beyond our state vector."""
         self._arrivals.append((peer, update, whole))
+        if len(update) >= LARGE and self._gathering is None:
+            self._gathering = Gathering(self._loop, self._gathered)
         if self.log.document is None:
             self.held_back += len(update)
         if not self.scheduled:
@@ -218,7 +224,9 @@ class Room:
                 self._load()
             return
         self.used = self._loop.time()
-        if self._arrivals:
+        if self._gathering is not None:
+            self._take_in_gathered(document, self._gathering)
+        elif self._arrivals:
             arrivals, self._arrivals = self._arrivals, []
             self.held_back = 0
             self._take_in(document, arrivals)
@@ -265,6 +273,18 @@ class Room:
                 self._node.lags(self)
         except CrdtError as error:
             peer.outlet.fail(error)
+
+    def _take_in_gathered(self, document: Document, gathering: Gathering) -> None:
+        arrivals, self._arrivals = self._arrivals, []
+        ready, large = gathering.take(arrivals)
+        self.held_back = gathering.held_back
+        if ready:
+            self._take_in(document, ready)
+        if large:
+            gathering.took(self._loop.time() - self.used)
+
+    def _gathered(self) -> None:
+        self._schedule(self)
 
     def _take_in(self, document: Document, arrivals: list[Arrival]) -> None:
         journal = self.journal
@@ -374,6 +394,7 @@ class Room:
             or now - self.used < self._limits.idle_after
             or not self.journal.idle
             or self._arrivals
+            or self.held_back
             or self._due
             or self.log.reading
             or self.pins
@@ -382,6 +403,7 @@ class Room:
             return False
         if len(self.audience):
             self._left_at = self.log.document.state_vector()
+        self._gathering = None
         self.log.document = None
         self.audience.forget_catch_ups()
         return True
@@ -395,8 +417,15 @@ class Room:
         self.log.close()
         if self._loading is not None:
             self._loading.cancel()
+        self._forget_arrivals()
         if self.attendance is not None:
             self.attendance.close()
+
+    def _forget_arrivals(self) -> None:
+        self._arrivals.clear()
+        if self._gathering is not None:
+            self._gathering.close()
+        self.held_back = 0
 
     @property
     def failed(self) -> bool:
@@ -425,8 +454,7 @@ class Room:
 
     def _send_away(self, error: RoomError) -> None:
         """Everybody who is in the room is told."""
-        self._arrivals.clear()
-        self.held_back = 0
+        self._forget_arrivals()
         self._joining.clear()
         for peer in list(self.audience):
             peer.outlet.fail(error)
