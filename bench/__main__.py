@@ -17,7 +17,7 @@ from bench import loadgen, machine, report
 from bench.errors import BenchError
 from bench.lab import Lab, Run
 from bench.peers import BENCH, DEFAULT_PEERS, PEERS, Peer, install
-from bench.scenarios import documents, fanout, idle, join, presence, push, survival
+from bench.scenarios import appends, cluster, cold, documents, fanout, idle, join, presence, push, survival
 
 SCENARIOS: dict[str, ModuleType] = {
     "fanout": fanout,
@@ -27,6 +27,9 @@ SCENARIOS: dict[str, ModuleType] = {
     "push": push,
     "presence": presence,
     "survival": survival,
+    "cluster": cluster,
+    "appends": appends,
+    "cold": cold,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import loadgen, material
 from bench.errors import BenchError
-from bench.peers import Peer
+from bench.peers import Peer, Shared
 from bench.process import Server
 
 # Above this share of its core the load generator, not the server, may have set a figure.
@@ -62,16 +62,16 @@ class Lab:
         self.run = Run()
 
     def fresh(self) -> Path:
-        """A data folder that nobody has used."""
+        """A folder that nobody has used."""
         return self._work / f"data-{next(self._numbers)}"
 
     def name(self) -> str:
         """A document name that nobody has used."""
         return f"bench{next(self._numbers)}"
 
-    def start(self, peer: Peer, data: Path | None = None) -> Server:
+    def start(self, peer: Peer, data: Path | None = None, shared: Shared | None = None) -> Server:
         """Start a server, on fresh data unless told; `warm` it before anything is measured."""
-        server = Server(peer, data or self.fresh())
+        server = Server(peer, data or self.fresh(), shared)
         self.run.commands.add(server.command)
         return server
 

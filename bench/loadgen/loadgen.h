@@ -62,7 +62,7 @@ extern struct net_handlers net;
 extern uint64_t net_now;  /* when the bytes being handled were read */
 extern uint64_t net_closed, net_failed;
 
-void net_start(int port);
+void net_start(int port, int other_port); /* connections with an odd index go to the other one */
 void net_connect(struct connection *, const char *path);
 void net_send(struct connection *, const uint8_t *payload, size_t n); /* leaves with the next net_poll */
 void net_poll(uint64_t timeout_ns);

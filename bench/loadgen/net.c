@@ -22,16 +22,18 @@ struct net_handlers net;
 uint64_t net_now, net_closed, net_failed;
 
 static int poller;
-static struct sockaddr_in server;
+static struct sockaddr_in servers[2];
 static struct bytes scratch;
 static struct connection **queue;
 static size_t queue_len, queue_cap;
 
-void net_start(int port) {
+void net_start(int port, int other_port) {
     poller = epoll_create1(0);
-    server.sin_family = AF_INET;
-    server.sin_port = htons((uint16_t)port);
-    server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (int i = 0; i < 2; i++) {
+        servers[i].sin_family = AF_INET;
+        servers[i].sin_port = htons((uint16_t)(i ? other_port : port));
+        servers[i].sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    }
     prctl(PR_SET_TIMERSLACK, 1); /* the default of 50 us would be part of every latency */
 }
 
@@ -69,11 +71,12 @@ static void enqueue(struct connection *c) {
 }
 
 void net_connect(struct connection *c, const char *path) {
+    const struct sockaddr_in *server = &servers[c->index % 2];
     char request[512];
     int n = snprintf(request, sizeof request,
                      "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                     path, ntohs(server.sin_port));
+                     path, ntohs(server->sin_port));
     bytes_add(&c->out, request, (size_t)n);
     c->started = nanoseconds();
     c->phase = CONNECTING;
@@ -82,7 +85,7 @@ void net_connect(struct connection *c, const char *path) {
         die("socket: %s (is the limit of open files too low?)", strerror(errno));
     int one = 1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (connect(c->fd, (struct sockaddr *)&server, sizeof server) && errno != EINPROGRESS) {
+    if (connect(c->fd, (const struct sockaddr *)server, sizeof *server) && errno != EINPROGRESS) {
         give_up(c);
         return;
     }

@@ -120,7 +120,8 @@ void session_start(struct script s) {
     script = s;
     hocuspocus = !strcmp(text_option("dialect", "y-websocket"), "hocuspocus");
     net = (struct net_handlers){.opened = opened, .frame = frame, .closed = closed};
-    net_start((int)number_option("port", 0));
+    int port = (int)number_option("port", 0);
+    net_start(port, (int)number_option("other_port", port));
 }
 
 void session_connect(struct connection *c, int document) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bench.errors import BenchError
 from bench.lab import Lab
@@ -17,7 +17,13 @@ LOWEST_RATE, HIGHEST_RATE = 10.0, 1_000_000.0
 STEP = 4
 
 
-def search(lab: Lab, peer: Peer, documents: int = 1, writers: int = 1, readers: int = 0) -> tuple[float, Answer | None]:
+Start = Callable[[], Sequence[Server]]
+"""Starts the server, or two nodes: then every other client of a document is on the second."""
+
+
+def search(
+    lab: Lab, peer: Peer, documents: int = 1, writers: int = 1, readers: int = 0, start: Start | None = None
+) -> tuple[float, Answer | None]:
     """The best rate, in edits a second of all writers together, and what was seen at 1,000 a second if all arrived.
 
     A rate holds when every edit is delivered and the p99 from the moment it was due stays within 200 ms. A rate
@@ -30,38 +36,43 @@ def search(lab: Lab, peer: Peer, documents: int = 1, writers: int = 1, readers: 
         "drain": 1.0,
     }
     settings |= {"documents": documents, "writers": writers, "readers": readers}
-    server: Server | None = None
+    nodes: Sequence[Server] = ()
     at_first: Answer | None = None
 
     def holds(rate: float) -> bool:
-        nonlocal server, at_first
-        if server is None or not server.alive:
-            server = lab.start(peer)
-            lab.warm(server)
-        name = lab.name()
+        nonlocal nodes, at_first
+        if not nodes or not all(node.alive for node in nodes):
+            stop()
+            nodes = start() if start else [lab.start(peer)]
+            for node in nodes:
+                lab.warm(node)
+        server, name = nodes[0], lab.name()
         try:
-            with Running(server, "edit", name=name, rate=round(rate), hold=1, **settings) as clients:
+            with Running(server, "edit", name=name, rate=round(rate), hold=1, other_port=nodes[-1].port, **settings) as clients:
                 answer = lab.run.keep(clients.answer())
                 good = _complete(answer) and answer["p99_ms"] <= P99_LIMIT_MS
                 if good and documents == 1:
                     lab.prove(server, name, answer["sent"])
         except BenchError as error:
             lab.run.note(f"at {rate:,.0f} edits/s: {error}"[:300])
-            server.stop()
+            stop()
             return False
         if rate == FIRST_RATE and _complete(answer):
             at_first = answer
         elif rate == FIRST_RATE:
             lab.run.note(f"at 1,000 edits/s {answer['delivered']:,} of {answer['expected']:,} deliveries arrived in time")
         if not good:
-            server.stop()
+            stop()
         return good
+
+    def stop() -> None:
+        for node in nodes:
+            node.stop()
 
     try:
         return _bracket(holds, quick=lab.quick), at_first
     finally:
-        if server is not None:
-            server.stop()
+        stop()
 
 
 def _complete(answer: Answer) -> bool:
