@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 READ_PAGE = 1000
 """Entries read from the store at a time."""
 
+NEWS_KEPT = 100
+"""News that are kept while the store is read; what comes beyond it is read too."""
+
 
 class Snapshot(NamedTuple):
     """The encoded document as the log gives it up to number `seq`."""
@@ -46,6 +49,7 @@ class LogCursor:
         "_failed",
         "_follow",
         "_limits",
+        "_news",
         "_reading",
         "_since_snapshot",
         "_since_snapshot_bytes",
@@ -91,6 +95,8 @@ class LogCursor:
         self.created = False
         """Whether the document is known to be in the store."""
         self._reading: asyncio.Task[None] | None = None
+        # What came while the store was read.
+        self._news: list[NewEntries] = []
         self._appending = False
         # The number up to which others are known to have appended, while an append of ours is under way.
         self._behind: float = 0
@@ -208,9 +214,16 @@ class LogCursor:
         head = self.journal.head
         if self.document is None or after + len(drafts) <= head or (self.created and lineage != self.lineage):
             return
-        if after > head or self.journal.in_flight or self._reading is not None or not self.created:
+        if self._reading is not None:
+            # What is read may end before these entries, and then they continue it.
+            if len(self._news) < NEWS_KEPT:
+                self._news.append(news)
+            return
+        if after > head or self.journal.in_flight:
             self.read_on(after + len(drafts))
             return
+        # A document that was not there when we looked has the lineage of who made it.
+        self.lineage, self.created = lineage, True
         try:
             self._move([draft.update for draft in drafts[head - after :]])
         except RoomError as error:
@@ -255,6 +268,10 @@ class LogCursor:
             self.fail(DocumentUnreadable("the server made an error while following the document"))
         finally:
             self._reading = None
+        kept, self._news = self._news, []
+        if not self.journal.in_flight:
+            for news in kept:
+                self.news(news)
         self._wake(self)
 
     async def _learn_lineage(self) -> None:

@@ -1,0 +1,84 @@
+"""What another node says of its appends: taken where it continues the log, read where it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from server.bus.local import LocalBus
+from sync.rooms.limits import RoomLimits
+from sync.rooms.ports import Draft, NewEntries
+from tests.sync.rooms.kit import PATIENCE, Node, edits, node
+
+ALONE = RoomLimits(poll_interval=60)
+"""Nobody finds anything by asking."""
+
+
+@asynccontextmanager
+async def two_nodes(folder: Path) -> AsyncIterator[tuple[Node, Node]]:
+    bus = LocalBus()
+    async with node(folder, ALONE, bus.connect()) as one, node(folder, ALONE, bus.connect()) as other:
+        yield one, other
+
+
+async def test_the_first_entries_of_a_document_bring_its_lineage_and_are_not_read(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (one, other):
+        reader, writer = await other.client(), await one.client()
+        update = writer.edit("a")
+        writer.send(update)
+        await writer.acknowledged(update)
+        await reader.holds("a")
+        assert other.store.reads == 0
+        answer = reader.edit("b")
+        reader.send(answer)
+        await reader.acknowledged(answer)
+        assert [entry.update for entry in await one.log()] == [update, answer]
+
+
+async def test_news_that_come_while_the_store_is_read_are_kept(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (one, other):
+        first, second, third = edits("a", "b", "c")
+        writer = await one.client()
+        writer.send(first)
+        await writer.acknowledged(first)
+        reader = await other.client()
+        room = other.rooms.open("d")
+        room.news(NewEntries(2, [Draft(third)], room.log.lineage))
+        assert room.log.reading, "there is a hole before it"
+        writer.send(second)
+        await writer.acknowledged(second)
+        writer.send(third)
+        await writer.acknowledged(third)
+        await reader.holds("abc")
+        async with asyncio.timeout(PATIENCE):
+            while room.log.reading:
+                await asyncio.sleep(0.01)
+        assert room.journal.head == 3
+
+
+async def test_news_of_another_lineage_are_of_another_document(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (one, _):
+        writer = await one.client()
+        update = writer.edit("a")
+        writer.send(update)
+        await writer.acknowledged(update)
+        room = one.rooms.open("d")
+        room.news(NewEntries(1, [Draft(edits("x")[0])], "another"))
+        assert room.journal.head == 1
+        assert not room.log.reading
+        assert writer.text == "a"
+
+
+async def test_a_document_that_others_made_meanwhile_takes_what_was_written_here(tmp_path: Path) -> None:
+    """Both nodes found nothing. The second hears of the first one's entries while it has edits of its own to append."""
+    async with two_nodes(tmp_path) as (one, other):
+        ada, bob = await one.client(author="ada"), await other.client(author="bob")
+        mine, theirs = ada.edit("a"), bob.edit("b")
+        ada.send(mine)
+        bob.send(theirs)
+        await ada.acknowledged(mine)
+        await bob.acknowledged(theirs)
+        assert {entry.update for entry in await one.log()} == {mine, theirs}
+        assert sorted(await one.stored_text()) == ["a", "b"]
