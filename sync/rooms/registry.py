@@ -89,7 +89,7 @@ class Rooms:
 
     async def settle(self) -> None:
         """Return when everything applied is durable. Endless while the store is away: the caller sets a bound."""
-        while self._turning or any(room.held_back or not room.journal.idle for room in self._rooms.values()):
+        while self._turning or any(room.inbox or not room.journal.idle for room in self._rooms.values()):
             await asyncio.sleep(0.01)
 
     def stop(self) -> None:
@@ -120,7 +120,7 @@ class Rooms:
             room.scheduled = False
             try:
                 room.turn()
-                if room.held_back:
+                if room.inbox:
                     self._held_back[room] = None
             except Exception:
                 log.exception("room failed", extra={"document": room.name})
@@ -137,8 +137,8 @@ class Rooms:
     async def _drain_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(DRAIN_SECONDS)
-            self._held_back = {room: None for room in self._held_back if room.held_back}
-            waiting = sum(room.held_back for room in self._held_back)
+            self._held_back = {room: None for room in self._held_back if room.inbox}
+            waiting = sum(room.inbox.bytes for room in self._held_back)
             self.full = self.committer.pending_bytes + waiting > self.limits.pending_bytes
             self._catch_ups.prune()
             for room in list(self._lagging):

@@ -16,7 +16,7 @@ from sync.rooms.audience import Audience
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.cursor import LogCursor
 from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, RoomError
-from sync.rooms.gathering import LARGE, Gathering
+from sync.rooms.inbox import Inbox
 from sync.rooms.intake import Arrival, Intake, Outcome
 from sync.rooms.limits import RoomLimits
 from sync.rooms.peer import Peer
@@ -51,9 +51,7 @@ class Room:
     """
 
     __slots__ = (
-        "_arrivals",
         "_due",
-        "_gathering",
         "_greetings",
         "_joining",
         "_left_at",
@@ -65,7 +63,7 @@ class Room:
         "_wake",
         "attendance",
         "audience",
-        "held_back",
+        "inbox",
         "journal",
         "log",
         "name",
@@ -108,11 +106,8 @@ class Room:
         self._joining: list[Peer] = []
         # The acknowledgements that go out with this turn.
         self._due: dict[Peer, bytes] = {}
-        self._arrivals: list[Arrival] = []
-        # There since a large edit came.
-        self._gathering: Gathering | None = None
-        self.held_back = 0
-        """Bytes of edits that wait for the document to be loaded, or to be taken together."""
+        self.inbox = Inbox(self._loop, self._proceed)
+        """Edits that wait for the document to be loaded, or to be taken together."""
 
     # What peers do
 
@@ -134,11 +129,7 @@ class Room:
 
     def receive(self, peer: Peer, update: bytes, *, whole: bool = False) -> None:
         """The peer sends an edit, or in answer to our question the `whole` of what it has beyond our state vector."""
-        self._arrivals.append((peer, update, whole))
-        if len(update) >= LARGE and self._gathering is None:
-            self._gathering = Gathering(self._loop, self._gathered)
-        if self.log.document is None:
-            self.held_back += len(update)
+        self.inbox.add((peer, update, whole))
         if not self.scheduled:
             self._schedule(self)
 
@@ -220,16 +211,13 @@ class Room:
         """Do all that arrived since the last turn: greet, apply, relay, answer who joins."""
         document = self.log.document
         if document is None:
-            if self.log.error is None and (self._arrivals or self._joining or self._greetings):
+            if self.log.error is None and (self.inbox or self._joining or self._greetings):
                 self._load()
             return
         self.used = self._loop.time()
-        if self._gathering is not None:
-            self._take_in_gathered(document, self._gathering)
-        elif self._arrivals:
-            arrivals, self._arrivals = self._arrivals, []
-            self.held_back = 0
-            self._take_in(document, arrivals)
+        if self.inbox:
+            self._take_in(document, self.inbox.take())
+            self.inbox.applied()
         if self._greetings:
             greetings, self._greetings = self._greetings, []
             state_vector = document.state_vector()
@@ -273,18 +261,6 @@ class Room:
                 self._node.lags(self)
         except CrdtError as error:
             peer.outlet.fail(error)
-
-    def _take_in_gathered(self, document: Document, gathering: Gathering) -> None:
-        arrivals, self._arrivals = self._arrivals, []
-        ready, large = gathering.take(arrivals)
-        self.held_back = gathering.held_back
-        if ready:
-            self._take_in(document, ready)
-        if large:
-            gathering.took(self._loop.time() - self.used)
-
-    def _gathered(self) -> None:
-        self._schedule(self)
 
     def _take_in(self, document: Document, arrivals: list[Arrival]) -> None:
         journal = self.journal
@@ -354,6 +330,9 @@ class Room:
             await asyncio.shield(self._loading)
         raise self.log.error
 
+    def _proceed(self) -> None:
+        self._schedule(self)
+
     def _load(self) -> None:
         if self._loading is None:
             self._loading = self._loop.create_task(self._load_from_store())
@@ -393,8 +372,7 @@ class Room:
             self.log.document is None
             or now - self.used < self._limits.idle_after
             or not self.journal.idle
-            or self._arrivals
-            or self.held_back
+            or self.inbox
             or self._due
             or self.log.reading
             or self.pins
@@ -403,7 +381,6 @@ class Room:
             return False
         if len(self.audience):
             self._left_at = self.log.document.state_vector()
-        self._gathering = None
         self.log.document = None
         self.audience.forget_catch_ups()
         return True
@@ -417,15 +394,9 @@ class Room:
         self.log.close()
         if self._loading is not None:
             self._loading.cancel()
-        self._forget_arrivals()
+        self.inbox.clear()
         if self.attendance is not None:
             self.attendance.close()
-
-    def _forget_arrivals(self) -> None:
-        self._arrivals.clear()
-        if self._gathering is not None:
-            self._gathering.close()
-        self.held_back = 0
 
     @property
     def failed(self) -> bool:
@@ -454,7 +425,7 @@ class Room:
 
     def _send_away(self, error: RoomError) -> None:
         """Everybody who is in the room is told."""
-        self._forget_arrivals()
+        self.inbox.clear()
         self._joining.clear()
         for peer in list(self.audience):
             peer.outlet.fail(error)
