@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,21 +15,21 @@ from server.bus.redis import RedisBus, open_redis
 from server.bus.redis_codec import MalformedNews, decode, encode
 from sync.rooms.ports import Bus, Draft, NewEntries, NewPresence, PresenceWanted
 from tests.contracts.bus import ONE, BusContract, Connect, Ear
-from tests.harness.mongod import PARTS
-from tests.harness.redis_server import RedisServer, redis_programs
+from tests.harness.redis_server import NEWEST, OLD, RedisCluster, RedisServer, redis_program
 
 PATIENCE = 15.0
 
 
-@pytest.fixture(scope="module", params=["bundled", "machine's own"])
+@pytest.fixture(scope="module", params=[OLD, NEWEST, "cluster"])
 def redis(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Both, since the bundled one is too old for sharded channels."""
-    programs = {"bundled" if path.is_relative_to(PARTS) else "machine's own": path for path in redis_programs()}
-    if request.param not in programs:
-        message = f"no redis-server is the {request.param}; EBBTIDE_REDIS_SERVER names one of version 7 or newer"
-        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-    with RedisServer(tmp_path_factory.mktemp("redis"), programs[request.param]) as server:
-        yield server
+    """From before there were sharded channels, with them, and in a cluster, where they are not used."""
+    folder = tmp_path_factory.mktemp("redis")
+    if request.param == "cluster":
+        with RedisCluster(folder) as server:
+            yield server
+    else:
+        with RedisServer(folder, redis_program(request.param)) as server:
+            yield server
 
 
 class TestRedisContract(BusContract):
@@ -94,6 +93,16 @@ async def test_redis_goes_and_comes_back(redis: RedisServer, ends: tuple[RedisBu
         await healthy(end)
     await published(ends[0], ear)
     assert ("a", PresenceWanted()) in ear.heard, "who is where may have changed meanwhile"
+
+
+async def test_channels_are_sharded_where_that_reaches_every_node(redis: RedisServer, ends: tuple[RedisBus, RedisBus]) -> None:
+    client = Redis.from_url(redis.url)
+    ends[0].subscribe("a", Ear())
+    await ends[0].settled()
+    info = await client.info("server")
+    plain = b"ebbtide:a" in await client.pubsub_channels()
+    await client.aclose()
+    assert plain == (info["redis_version"].startswith("6.") or info["redis_mode"] == "cluster")
 
 
 async def test_what_is_not_news_is_ignored(redis: RedisServer, ends: tuple[RedisBus, RedisBus]) -> None:
