@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, TypeVar, cast
@@ -60,6 +61,8 @@ class Mongo(NamedTuple):
     """An open database. All collections write with `w: majority, j: true` and read with `majority` from the primary."""
 
     client: AsyncMongoClient[Row]
+    node: str
+    """The name of this end of it, by which its rows are told from those of others."""
     log: AsyncCollection[Row]
     documents: AsyncCollection[Row]
     parts: AsyncCollection[Row]
@@ -73,7 +76,7 @@ class Mongo(NamedTuple):
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncClientSession]:
         """A causally consistent session."""
-        async with await _awaited(self.client.start_session()) as session:
+        async with await awaited(self.client.start_session()) as session:
             yield session
 
     async def transact(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
@@ -83,7 +86,7 @@ class Mongo(NamedTuple):
         """
         async with self.session() as session:
             for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
-                await _awaited(session.start_transaction(ReadConcern("snapshot"), self.durable, ReadPreference.PRIMARY))
+                await awaited(session.start_transaction(ReadConcern("snapshot"), self.durable, ReadPreference.PRIMARY))
                 try:
                     result = await work(session)
                     await self._commit(session)
@@ -112,7 +115,7 @@ class Mongo(NamedTuple):
 
     async def close(self) -> None:
         """Close the connections."""
-        await _awaited(self.client.close())
+        await awaited(self.client.close())
 
 
 async def connect(url: str, options: MongoOptions) -> Mongo:
@@ -144,7 +147,7 @@ async def connect(url: str, options: MongoOptions) -> Mongo:
     listing = documents
     if options.lagging_reads == "secondary":
         listing = documents.with_options(read_preference=ReadPreference.SECONDARY_PREFERRED)
-    mongo = Mongo(client, log, documents, parts, uploads, meta, listing, durable, options.timeout)
+    mongo = Mongo(client, secrets.token_hex(8), log, documents, parts, uploads, meta, listing, durable, options.timeout)
     try:
         await _demand_guarantees(client, place)
         await _prepare(database, mongo, place)
@@ -188,7 +191,7 @@ def _client(url: str, options: MongoOptions) -> AsyncMongoClient[Row]:
             raise StoreUnusable(
                 without_secrets(url), "is to be used through Motor, which is not installed; pip install motor"
             ) from None
-        # The same methods by the same names; `_awaited` covers where one gives an awaitable and the other does not.
+        # The same methods by the same names; `awaited` covers where one gives an awaitable and the other does not.
         return cast("AsyncMongoClient[Row]", AsyncIOMotorClient(url, **settings))
     return AsyncMongoClient(url, **settings)
 
@@ -259,6 +262,6 @@ def _line(error: Exception) -> str:
     return line[:200]
 
 
-async def _awaited(result: Any) -> Any:
+async def awaited(result: Any) -> Any:
     """What Motor gives awaitable, PyMongo gives at once, or the other way round."""
     return await result if inspect.isawaitable(result) else result
