@@ -82,7 +82,8 @@ class MongoBus:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            # The driver tells MongoDB, and waits long for one that does not answer; closing the client ends that.
+            await asyncio.wait({task}, timeout=CLOSE_SECONDS)
         self.open = False
         # After a while others have told what comes next, and a stream that begins anew need not repeat it.
         self._token = None
@@ -107,15 +108,15 @@ class MongoBus:
                     # Motor opens it here, PyMongo did so above.
                     await stream.__aenter__()
                     self._came()
+                    self._token = stream.resume_token
                     retry = RETRY_FIRST
                     untold: asyncio.Queue[_Read] = asyncio.Queue(UNTOLD)
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self._read(stream, untold))
                         tasks.create_task(self._tell(untold))
                 finally:
-                    with suppress(PyMongoError, TimeoutError):
-                        async with asyncio.timeout(CLOSE_SECONDS):
-                            await stream.close()
+                    with suppress(PyMongoError):
+                        await stream.close()
             except* (PyMongoError, _Ended) as group:
                 self._went(group)
             await asyncio.sleep(retry)

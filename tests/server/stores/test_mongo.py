@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,17 +21,6 @@ from tests.harness.mongod import Member, ReplicaSet
 from tests.server.stores.mongo_backend import MongoBackend
 
 HASTY = MongoOptions(timeout=0.5)
-
-
-@pytest.fixture(scope="module")
-def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
-    with ReplicaSet(tmp_path_factory.mktemp("mongo")) as replica_set:
-        yield replica_set
-
-
-@pytest.fixture
-def url(replica_set: ReplicaSet) -> str:
-    return replica_set.url(f"test_{secrets.token_hex(4)}")
 
 
 class TestMongoContract(StoreContract):
