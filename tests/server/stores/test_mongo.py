@@ -120,34 +120,6 @@ async def test_weaker_concerns_in_the_address_change_nothing(backend: MongoBacke
     assert all(each["readConcern"]["level"] == "majority" for each in reads)
 
 
-async def test_every_query_uses_an_index(backend: MongoBackend, store: MongoStore) -> None:
-    database = backend.database
-    database.command("profile", 2)
-    other = await open_mongo(backend.address)
-    for number in range(3):
-        await store.append([Append(name, number, [Draft(b"x" * 40)], "L") for name in "abc"])
-    assert await other.append([Append("a", 1, [Draft(b"x")], "L")]) != [Appended(2)]
-    await store.heads(["a", "b"])
-    for seq in (2, 3):
-        await store.snapshot("a", seq, b"state")
-    await store.compact("a", 1)
-    await store.load("a")
-    await store.read("a", 2, 10)
-    await store.read("b", 1, 1)
-    await other.changes(0, 10)
-    await store.heads(["a", "z"])
-    await store.check()
-    await store.close()
-    await other.close()
-    database.command("profile", 0)
-    profile = [row for row in database["system.profile"].find({"appName": "ebbtide"}) if row["op"] != "getmore"]
-    plans = {(row["ns"].partition(".")[2], row["planSummary"]) for row in profile if "planSummary" in row}
-    seen = {collection for collection, _ in plans}
-    assert seen >= {"log", "documents", "parts", "uploads", "meta"}
-    # An empty or missing range is answered without looking; everything else by an index.
-    assert {plan.partition(" ")[0] for _, plan in plans} <= {"IXSCAN", "IDHACK", "CLUSTERED_IXSCAN", "EOF"}, plans
-
-
 async def test_intents_of_a_dead_node_are_numbered_by_whoever_asks(backend: MongoBackend, store: MongoStore) -> None:
     await fill(store, "a", 1)
     # What is left of a node that died between its commit and the numbering.
