@@ -212,22 +212,23 @@ async def _demand_guarantees(client: AsyncMongoClient[Row], place: str) -> None:
 
 
 async def _prepare(database: Any, mongo: Mongo, place: str) -> None:
-    for each in COLLECTIONS:
-        try:
-            await database.create_collection(each)
-        except OperationFailure as error:
-            if error.code != NAMESPACE_EXISTS:
-                raise
-        except PyMongoError as error:
-            # The drivers look first and raise an error of their own when it exists.
-            if type(error).__name__ != "CollectionInvalid":
-                raise
+    there = await database.list_collection_names()
+    await asyncio.gather(*[_create(database, name) for name in COLLECTIONS if name not in there])
     await mongo.documents.create_index("number", sparse=True)
     schema = await mongo.meta.find_one({"_id": "schema"})
     if schema is None:
         await mongo.meta.update_one({"_id": "schema"}, {"$setOnInsert": {"version": SCHEMA_VERSION}}, upsert=True)
     elif schema["version"] != SCHEMA_VERSION:
         raise StoreUnusable(place, f"has schema {schema['version']} and this program knows {SCHEMA_VERSION}; use a newer one")
+
+
+async def _create(database: Any, name: str) -> None:
+    try:
+        await database.create_collection(name, check_exists=False)
+    except OperationFailure as error:
+        # Another node that starts now was faster.
+        if error.code != NAMESPACE_EXISTS:
+            raise
 
 
 @contextmanager

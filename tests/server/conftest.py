@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,15 @@ from tests.harness.mongod import ReplicaSet
 
 @pytest.fixture(scope="session")
 def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
-    """A replica set of one member. Who stops or kills it starts it again."""
+    """A replica set of one member. Who stops it lets it go on."""
     with ReplicaSet(tmp_path_factory.mktemp("mongo")) as replica_set:
+        yield replica_set
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[ReplicaSet]:
+    """A replica set of one member that a test may kill: one with little in it is back soon."""
+    with ReplicaSet(tmp_path / "mongo") as replica_set:
         yield replica_set
 
 

@@ -96,11 +96,14 @@ class Node:
         await self.store.close()
 
 
+async def hasty_node(url: str) -> Node:
+    """One that soon sees that its server does not answer, and that it is back."""
+    return Node(await connect(f"{url}&heartbeatFrequencyMS=500", MongoOptions(timeout=1.0)))
+
+
 @pytest.fixture
 async def nodes(url: str) -> AsyncIterator[list[Node]]:
-    # Which soon see that a server stopped, and that it is back.
-    hasty = f"{url}&heartbeatFrequencyMS=500"
-    nodes = [Node(await connect(hasty, MongoOptions(timeout=1.0))) for _ in range(2)]
+    nodes = [await hasty_node(url) for _ in range(2)]
     yield nodes
     for node in nodes:
         await node.close()
@@ -253,26 +256,20 @@ async def test_a_log_that_was_removed_is_waited_for(nodes: list[Node]) -> None:
 
 
 @pytest.mark.parametrize("way", ["killed", "stopped"])
-async def test_mongodb_goes_and_comes_back(
-    nodes: list[Node], replica_set: ReplicaSet, caplog: pytest.LogCaptureFixture, way: str
-) -> None:
-    one, two = nodes
+async def test_mongodb_goes_and_comes_back(mortal: ReplicaSet, caplog: pytest.LogCaptureFixture, way: str) -> None:
+    one, two = nodes = [await hasty_node(mortal.url("db")) for _ in range(2)]
     await two.listen("a")
-    (member,) = replica_set.members
-    if way == "killed":
-        member.kill()
-    else:
-        member.signal(signal.SIGSTOP)
+    (member,) = mortal.members
+    member.kill() if way == "killed" else member.signal(signal.SIGSTOP)
     await is_cut_off(two.bus)
-    if way == "killed":
-        await asyncio.to_thread(member.start)
-    else:
-        member.signal(signal.SIGCONT)
-    await asyncio.to_thread(replica_set.primary)
+    await asyncio.to_thread(member.start) if way == "killed" else member.signal(signal.SIGCONT)
+    await asyncio.to_thread(mortal.primary)
     await is_open(two.bus, 2)
     await append(one, "a", 0, b"1")
     await two.hears(("a", entries(0, b"1")))
     assert len(warnings(caplog)) == 1, "one line an outage"
+    for node in nodes:
+        await node.close()
 
 
 @pytest.mark.parametrize("driver", ["pymongo", "motor"])

@@ -15,7 +15,7 @@ from bson.objectid import ObjectId
 from server.bus.mongo import MongoBus
 from server.stores import mongo, mongo_feed, mongo_log, mongo_snapshots
 from server.stores.mongo import MongoStore
-from server.stores.mongo_client import COLLECTIONS, Mongo, connect
+from server.stores.mongo_client import COLLECTIONS, Mongo, MongoOptions, connect
 from sync.rooms.ports import Append, Appended, Conflict, Draft
 from tests.contracts.store import fill, numbered
 from tests.server.stores.mongo_backend import MongoBackend
@@ -54,8 +54,9 @@ class Noting:
 
 
 async def noting(address: str, calls: set[Call]) -> Mongo:
-    opened = await connect(address, mongo.MongoOptions())
-    return opened._replace(**{name: Noting(getattr(opened, name), calls) for name in (*COLLECTIONS, "listing")})
+    opened = await connect(address, MongoOptions())
+    collections: dict[str, Any] = {name: Noting(getattr(opened, name), calls) for name in (*COLLECTIONS, "listing")}
+    return opened._replace(**collections)
 
 
 @pytest.fixture
