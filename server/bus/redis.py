@@ -47,13 +47,13 @@ async def open_redis(url: str, *, prefix: str = "ebbtide") -> RedisBus:
     try:
         client = Redis.from_url(url, socket_connect_timeout=ANSWER_SECONDS, socket_timeout=None, decode_responses=False)
     except ValueError as error:
-        raise BusUnusable(place, f"is no address of a Redis: {error}") from None
+        raise BusUnusable(place, f"is no address of a Redis ({error}); write redis://HOST:PORT") from None
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await client.ping()
     except (AuthenticationError, AuthorizationError, ResponseError) as error:
         await client.aclose()
-        raise BusUnusable(place, f"refuses the user or the password: {error}") from None
+        raise BusUnusable(place, f"refuses the user or the password ({error}); correct --bus") from None
     except _AWAY as error:
         log.warning("redis away, nodes converge through the store", extra={"reason": str(error) or "no answer"})
     return RedisBus(client, prefix)

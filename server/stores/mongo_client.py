@@ -158,7 +158,7 @@ async def connect(url: str, options: MongoOptions) -> Mongo:
         await mongo.close()
         if isinstance(error, OperationFailure) and error.code in (AUTHENTICATION_FAILED, UNAUTHORIZED):
             raise StoreUnusable(place, "refuses the user or the password; see the rights in docs/operations.md") from None
-        raise StoreUnavailable(f"{place}: {_reason(error)}") from None
+        raise StoreUnavailable(f"{place}: {_reason(error)}; see that it runs there, or correct --store") from None
     except BaseException:
         await mongo.close()
         raise

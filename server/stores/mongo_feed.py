@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from bson import MaxKey, MinKey
 from pymongo import ReturnDocument, UpdateOne
@@ -42,6 +43,7 @@ class Feed:
         self._numbering = asyncio.Lock()
         self._asking = asyncio.Lock()
         self._tidying: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._heads: dict[str, int] = {}
         self._seen: int | None = None
 
@@ -99,12 +101,15 @@ class Feed:
 
     async def close(self) -> None:
         """Number what this node appended, so that it leaves no intent behind."""
+        self._closing.set()
         if self._tidying is not None:
             await self._tidying
 
     async def _tidy(self) -> None:
         while self._finished:
-            await asyncio.sleep(NUMBER_AFTER)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NUMBER_AFTER):
+                    await self._closing.wait()
             finished = self._finished[:]
             try:
                 await self.number()

@@ -38,12 +38,12 @@ def redis_program(version: str = NEWEST) -> Path:
 class RedisServer:
     """One redis-server that keeps nothing. A context manager: it runs inside."""
 
-    def __init__(self, folder: Path, program: Path | None = None, *, password: str = "", options: Sequence[str] = ()) -> None:
-        """`options` are further words of its command line, such as `--maxmemory 1mb`."""
+    def __init__(self, folder: Path, program: Path | None = None, *, password: str = "", settings: Sequence[str] = ()) -> None:
+        """`settings` are further flags of redis-server."""
         self._folder = folder
         self._program = program or redis_program()
         self._password = password
-        self._options = options
+        self._settings = settings
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -58,7 +58,7 @@ class RedisServer:
         command = [
             str(self._program), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
             "--dir", str(self._folder), *(["--requirepass", self._password] if self._password else []),
-            *self._options,
+            *self._settings,
         ]  # fmt: skip
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
@@ -101,7 +101,7 @@ class RedisCluster(RedisServer):
     """A cluster of one redis-server, which has all the slots."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, options=["--cluster-enabled", "yes", "--cluster-port", str(free_port())])
+        super().__init__(folder, settings=["--cluster-enabled", "yes", "--cluster-port", str(free_port())])
 
     def start(self) -> None:
         """Start it, give it the slots if it has none, and wait until the cluster is whole."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,14 +12,18 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from server.bus.local import LocalBus
 from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore, open_mongo
 from server.stores.mongo_client import MongoOptions
 from sync.rooms.errors import RoomError, StoreUnavailable
+from sync.rooms.limits import RoomLimits
 from sync.rooms.ports import Append, Appended, Change, Draft
+from sync.rooms.registry import Rooms
 from tests.contracts.store import StoreContract, drain, fill, updates
 from tests.harness.mongod import Member, ReplicaSet
 from tests.server.stores.mongo_backend import MongoBackend
+from tests.sync.rooms.kit import edits, text_of
 
 HASTY = MongoOptions(timeout=0.5)
 
@@ -97,27 +102,6 @@ async def test_a_server_that_answers_no_more(replica_set: ReplicaSet, url: str) 
 async def test_a_newer_schema_is_refused(backend: MongoBackend) -> None:
     backend.database.meta.insert_one({"_id": "schema", "version": 9})
     assert "has schema 9" in await refusal(backend.address)
-
-
-async def test_weaker_concerns_in_the_address_change_nothing(backend: MongoBackend, replica_set: ReplicaSet) -> None:
-    store = await open_mongo(backend.address + "&w=1&journal=false&readConcernLevel=local&readPreference=secondary")
-    backend.database.command("profile", 2)
-    await fill(store, "a", 3)
-    await store.load("a")
-    await store.changes(0, 10)
-    await store.close()
-    backend.database.command("profile", 0)
-    commands = [row["command"] for row in backend.database["system.profile"].find({"appName": "ebbtide"})]
-    writes = [each for each in commands if {"insert", "update", "delete"} & each.keys() and "txnNumber" not in each]
-    inserts = [each for each in commands if "insert" in each]
-    assert inserts
-    for each in [*writes, *inserts]:
-        assert (each["writeConcern"]["w"], each["writeConcern"]["j"]) == ("majority", True)
-    reads = [
-        each for each in commands if "find" in each and not each.get("startTransaction") and each.get("autocommit") is None
-    ]
-    assert reads
-    assert all(each["readConcern"]["level"] == "majority" for each in reads)
 
 
 async def test_intents_of_a_dead_node_are_numbered_by_whoever_asks(backend: MongoBackend, store: MongoStore) -> None:
@@ -215,3 +199,27 @@ async def test_a_store_that_is_away_says_so_and_comes_back(mortal: ReplicaSet) -
     assert answer.head == 2
     assert len((await store.load("a")).entries) == 2
     await store.close()
+
+
+async def test_a_document_of_60_mb_survives(url: str) -> None:
+    """Also when the snapshot is all that is left of it."""
+    limits = RoomLimits(document_bytes=80 << 20, snapshot_bytes=1 << 30, snapshot_entries=10, keep_entries=1)
+    texts = [random.Random(number).randbytes(3_000_000).hex() for number in range(10)]
+    updates = edits(*texts, "the end")
+    store = await open_mongo(url)
+    rooms = Rooms(store, LocalBus().connect(), limits)
+    room = rooms.open("big")
+    for update in updates:
+        await room.push([update], "ann", "phone", [None])
+    await rooms.close()
+    await store.close()
+    again = await open_mongo(url)
+    stored = await again.load("big")
+    assert stored.snapshot is not None
+    assert len(stored.snapshot) > 50_000_000
+    assert (await again.read("big", 0, 1))[0].seq > 1, "older entries are gone"
+    other = Rooms(again, LocalBus().connect(), limits)
+    state = (await other.open("big").pull(b"\0")).update
+    assert text_of([state]) == "".join(texts) + "the end"
+    await other.close()
+    await again.close()
