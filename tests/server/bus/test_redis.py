@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from server.bus.errors import BusUnusable
-from server.bus.redis import RedisBus, open_redis
+from server.bus.redis import ANSWER_SECONDS, RedisBus, open_redis
 from server.bus.redis_codec import MalformedNews, decode, encode
 from sync.rooms.ports import Bus, Draft, NewEntries, NewPresence, PresenceWanted
 from tests.contracts.bus import ONE, BusContract, Connect, Ear
@@ -166,3 +167,53 @@ def test_every_cut_of_an_encoding_is_named() -> None:
     for end in range(len(whole)):
         with pytest.raises(MalformedNews):
             decode(whole[:end])
+
+
+async def test_a_redis_full_of_clients_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with RedisServer(tmp_path, settings=["--maxclients", "8"]) as server:
+        others: list[socket.socket] = []
+        welcome = True
+        while welcome:
+            others.append(other := socket.create_connection(("127.0.0.1", server.port)))
+            other.send(b"PING\r\n")
+            welcome = other.recv(100) == b"+PONG\r\n"
+        ends = await open_redis(server.url), await open_redis(server.url)
+        assert {record.__dict__["reason"] for record in caplog.records} == {"max number of clients reached"}
+        for other in others:
+            other.close()
+        ear = Ear()
+        ends[1].subscribe("a", ear)
+        for end in ends:
+            await healthy(end)
+        await published(ends[0], ear)
+        for end in ends:
+            await end.close()
+
+
+async def test_a_redis_full_of_data_still_carries_news(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, settings=["--maxmemory", "1", "--maxmemory-policy", "noeviction"]) as server:
+        ends = await open_redis(server.url), await open_redis(server.url)
+        ear = Ear()
+        ends[1].subscribe("a", ear)
+        for end in ends:
+            await healthy(end)
+        await published(ends[0], ear)
+        for end in ends:
+            await end.close()
+
+
+async def test_a_slow_redis_makes_nobody_wait_and_loses_nothing(redis: RedisServer, ends: tuple[RedisBus, RedisBus]) -> None:
+    ear = Ear()
+    ends[1].subscribe("a", ear)
+    await published(ends[0], ear)
+    client = Redis.from_url(redis.url)
+    await client.client_pause(round(1000 * ANSWER_SECONDS / 2), all=True)
+    begin, count = asyncio.get_running_loop().time(), len(ear.heard)
+    for number in range(100):
+        ends[0].publish("a", NewEntries(100 + number, ONE, "L"))
+    assert asyncio.get_running_loop().time() - begin < ANSWER_SECONDS / 4, "publishing waits for nobody"
+    await ear.until(count + 100)
+    told = [news.after for _, news in ear.heard if isinstance(news, NewEntries) and news.after >= 100]
+    assert told == list(range(100, 200))
+    assert [end.healthy for end in ends] == [True, True]
+    await client.aclose()
