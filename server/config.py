@@ -30,7 +30,7 @@ MAX_MONGO_UPDATE = 14 * MIB
 _SECRET_VARIABLE = "EBBTIDE_TOKEN_SECRET"  # noqa: S105 - a name, not a secret
 _MAX_KEY_FILE_BYTES = 64 * KIB
 _PREFIX = "EBBTIDE_"
-_ELSEWHERE = frozenset({"EBBTIDE_BENCH_CACHE", "EBBTIDE_MONGOD", "EBBTIDE_TRACES"})
+_ELSEWHERE = frozenset({"EBBTIDE_BENCH_CACHE", "EBBTIDE_MONGOD", "EBBTIDE_REDIS_SERVER", "EBBTIDE_TRACES"})
 """Variables of the tests, the demo and the benchmarks, which start servers from their own environment."""
 
 

@@ -47,13 +47,13 @@ async def open_redis(url: str, *, prefix: str = "ebbtide") -> RedisBus:
     try:
         client = Redis.from_url(url, socket_connect_timeout=ANSWER_SECONDS, socket_timeout=None, decode_responses=False)
     except ValueError as error:
-        raise BusUnusable(place, f"is no address of a Redis: {error}") from None
+        raise BusUnusable(place, f"is no address of a Redis ({error}); write redis://HOST:PORT") from None
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await client.ping()
     except (AuthenticationError, AuthorizationError, ResponseError) as error:
         await client.aclose()
-        raise BusUnusable(place, f"refuses the user or the password: {error}") from None
+        raise BusUnusable(place, f"refuses the user or the password ({error}); correct --bus") from None
     except _AWAY as error:
         log.warning("redis away, nodes converge through the store", extra={"reason": str(error) or "no answer"})
     return RedisBus(client, prefix)
@@ -79,12 +79,21 @@ class RedisBus:
         self._settled = asyncio.Event()
         self._wanted = asyncio.Event()
         self._sharded = False
-        self.healthy = False
-        """Whether Redis takes and gives news just now."""
+        self._up, self._down = asyncio.Event(), asyncio.Event()
+        self._down.set()
         self.dropped = 0
         """News that could not be sent."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._stay_connected())]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether Redis takes and gives news just now."""
+        return self._up.is_set()
+
+    async def until(self, *, healthy: bool) -> None:
+        """Return when it is healthy, or when it is not."""
+        await (self._up if healthy else self._down).wait()
 
     def publish(self, document: str, news: News) -> None:
         """See `Bus.publish`."""
@@ -157,7 +166,8 @@ class RedisBus:
 
     def _came(self) -> None:
         log.info("redis available", extra={"sharded": self._sharded})
-        self.healthy = True
+        self._down.clear()
+        self._up.set()
         # Who is where may have changed meanwhile.
         for document in list(self._listeners):
             self._tell(document, PresenceWanted())
@@ -166,7 +176,8 @@ class RedisBus:
     def _went(self, group: BaseExceptionGroup[Any]) -> None:
         if self.healthy:
             log.warning("redis away, nodes converge through the store", extra={"reason": str(group.exceptions[0])})
-        self.healthy = False
+        self._up.clear()
+        self._down.set()
         self.dropped += len(self._unsent)
         self._unsent.clear()
         self._unsent_bytes = 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, TypeVar, cast
@@ -60,6 +61,8 @@ class Mongo(NamedTuple):
     """An open database. All collections write with `w: majority, j: true` and read with `majority` from the primary."""
 
     client: AsyncMongoClient[Row]
+    node: str
+    """The name of this end of it, by which its rows are told from those of others."""
     log: AsyncCollection[Row]
     documents: AsyncCollection[Row]
     parts: AsyncCollection[Row]
@@ -73,7 +76,7 @@ class Mongo(NamedTuple):
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncClientSession]:
         """A causally consistent session."""
-        async with await _awaited(self.client.start_session()) as session:
+        async with await awaited(self.client.start_session()) as session:
             yield session
 
     async def transact(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
@@ -83,7 +86,7 @@ class Mongo(NamedTuple):
         """
         async with self.session() as session:
             for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
-                await _awaited(session.start_transaction(ReadConcern("snapshot"), self.durable, ReadPreference.PRIMARY))
+                await awaited(session.start_transaction(ReadConcern("snapshot"), self.durable, ReadPreference.PRIMARY))
                 try:
                     result = await work(session)
                     await self._commit(session)
@@ -112,7 +115,7 @@ class Mongo(NamedTuple):
 
     async def close(self) -> None:
         """Close the connections."""
-        await _awaited(self.client.close())
+        await awaited(self.client.close())
 
 
 async def connect(url: str, options: MongoOptions) -> Mongo:
@@ -144,7 +147,7 @@ async def connect(url: str, options: MongoOptions) -> Mongo:
     listing = documents
     if options.lagging_reads == "secondary":
         listing = documents.with_options(read_preference=ReadPreference.SECONDARY_PREFERRED)
-    mongo = Mongo(client, log, documents, parts, uploads, meta, listing, durable, options.timeout)
+    mongo = Mongo(client, secrets.token_hex(8), log, documents, parts, uploads, meta, listing, durable, options.timeout)
     try:
         await _demand_guarantees(client, place)
         await _prepare(database, mongo, place)
@@ -155,7 +158,7 @@ async def connect(url: str, options: MongoOptions) -> Mongo:
         await mongo.close()
         if isinstance(error, OperationFailure) and error.code in (AUTHENTICATION_FAILED, UNAUTHORIZED):
             raise StoreUnusable(place, "refuses the user or the password; see the rights in docs/operations.md") from None
-        raise StoreUnavailable(f"{place}: {_reason(error)}") from None
+        raise StoreUnavailable(f"{place}: {_reason(error)}; see that it runs there, or correct --store") from None
     except BaseException:
         await mongo.close()
         raise
@@ -188,7 +191,7 @@ def _client(url: str, options: MongoOptions) -> AsyncMongoClient[Row]:
             raise StoreUnusable(
                 without_secrets(url), "is to be used through Motor, which is not installed; pip install motor"
             ) from None
-        # The same methods by the same names; `_awaited` covers where one gives an awaitable and the other does not.
+        # The same methods by the same names; `awaited` covers where one gives an awaitable and the other does not.
         return cast("AsyncMongoClient[Row]", AsyncIOMotorClient(url, **settings))
     return AsyncMongoClient(url, **settings)
 
@@ -209,22 +212,23 @@ async def _demand_guarantees(client: AsyncMongoClient[Row], place: str) -> None:
 
 
 async def _prepare(database: Any, mongo: Mongo, place: str) -> None:
-    for each in COLLECTIONS:
-        try:
-            await database.create_collection(each)
-        except OperationFailure as error:
-            if error.code != NAMESPACE_EXISTS:
-                raise
-        except PyMongoError as error:
-            # The drivers look first and raise an error of their own when it exists.
-            if type(error).__name__ != "CollectionInvalid":
-                raise
+    there = await database.list_collection_names()
+    await asyncio.gather(*[_create(database, name) for name in COLLECTIONS if name not in there])
     await mongo.documents.create_index("number", sparse=True)
     schema = await mongo.meta.find_one({"_id": "schema"})
     if schema is None:
         await mongo.meta.update_one({"_id": "schema"}, {"$setOnInsert": {"version": SCHEMA_VERSION}}, upsert=True)
     elif schema["version"] != SCHEMA_VERSION:
         raise StoreUnusable(place, f"has schema {schema['version']} and this program knows {SCHEMA_VERSION}; use a newer one")
+
+
+async def _create(database: Any, name: str) -> None:
+    try:
+        await database.create_collection(name, check_exists=False)
+    except OperationFailure as error:
+        # Another node that starts now was faster.
+        if error.code != NAMESPACE_EXISTS:
+            raise
 
 
 @contextmanager
@@ -259,6 +263,6 @@ def _line(error: Exception) -> str:
     return line[:200]
 
 
-async def _awaited(result: Any) -> Any:
+async def awaited(result: Any) -> Any:
     """What Motor gives awaitable, PyMongo gives at once, or the other way round."""
     return await result if inspect.isawaitable(result) else result

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from bson import MaxKey, MinKey
 from pymongo import ReturnDocument, UpdateOne
@@ -37,20 +37,20 @@ class Feed:
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
-        self._node = secrets.token_hex(8)
         self._count = 0
         self._finished: list[str] = []
         self._first_seen: dict[str, float] = {}
         self._numbering = asyncio.Lock()
         self._asking = asyncio.Lock()
         self._tidying: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._heads: dict[str, int] = {}
         self._seen: int | None = None
 
     def intent(self, batch: Sequence[Append]) -> Row:
         """The row to be written before the blocks of `batch`."""
         self._count += 1
-        key = f"{self._node}{self._count:012x}"
+        key = f"{self._mongo.node}{self._count:012x}"
         return {"_id": {"d": INTENTS, "s": key}, "of": [[append.document, append.expected + 1] for append in batch]}
 
     def finished(self, intent: Row) -> None:
@@ -101,12 +101,15 @@ class Feed:
 
     async def close(self) -> None:
         """Number what this node appended, so that it leaves no intent behind."""
+        self._closing.set()
         if self._tidying is not None:
             await self._tidying
 
     async def _tidy(self) -> None:
         while self._finished:
-            await asyncio.sleep(NUMBER_AFTER)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NUMBER_AFTER):
+                    await self._closing.wait()
             finished = self._finished[:]
             try:
                 await self.number()
@@ -168,7 +171,7 @@ class Feed:
     async def _remove_abandoned(self, present: set[str]) -> None:
         """Remove intents that a node left behind: their blocks are numbered, or will never come."""
         now = time.monotonic()
-        own = {key for key in present if key.startswith(self._node)}
+        own = {key for key in present if key.startswith(self._mongo.node)}
         self._first_seen = {key: self._first_seen.get(key, now) for key in present - own}
         abandoned = [key for key, seen in self._first_seen.items() if now - seen > ABANDONED_AFTER]
         if abandoned:

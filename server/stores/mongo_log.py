@@ -128,7 +128,7 @@ class Log:
     async def _insert(self, appends: Sequence[Append], ends: dict[str, End], now: int, intent: Row) -> tuple[set[str], int]:
         """Write the blocks. The documents of those that could not be, since others are there; and the count of compactions
         up to which that is sure."""
-        blocks = [_block(append, drafts, first, now) for append in appends for first, drafts in _pieces(append)]
+        blocks = [row for append in appends for row in self._rows(append, now)]
         refused: set[str] = set()
         async with self._mongo.session() as session:
             if len(blocks) > len(appends):
@@ -163,7 +163,7 @@ class Log:
         refused: set[str] = set()
         await self._mongo.log.insert_one(intent)
         for append in appends:
-            rows = [_block(append, drafts, first, now) for first, drafts in _pieces(append)]
+            rows = self._rows(append, now)
 
             async def write(session: AsyncClientSession, rows: list[Row] = rows) -> None:
                 # One by one: the message of a transaction's operation has at most 48 MB.
@@ -175,6 +175,9 @@ class Log:
             except DuplicateKeyError:
                 refused.add(append.document)
         return refused
+
+    def _rows(self, append: Append, now: int) -> list[Row]:
+        return [block_row(append, drafts, first, now, self._mongo.node) for first, drafts in _pieces(append)]
 
     async def _take_back(self, appends: Sequence[Append], session: AsyncClientSession) -> set[str]:
         """Remove blocks at or under their document's floor: they took the place of entries that were compacted."""
@@ -259,9 +262,17 @@ def _continues(append: Append, end: End) -> bool:
     return append.expected == end.head and (end.head == 0 or append.lineage == end.lineage)
 
 
-def _block(append: Append, drafts: Iterable[Draft], first: int, now: int) -> Row:
+def block_row(append: Append, drafts: Iterable[Draft], first: int, now: int, node: str) -> Row:
+    """The row for `drafts`, which begin at number `first`, written at `now` (milliseconds since 1970) by `node`."""
     entries = [list(draft) for draft in drafts]
-    return {"_id": {"d": append.document, "s": first}, "c": len(entries), "l": append.lineage, "t": now, "e": entries}
+    return {
+        "_id": {"d": append.document, "s": first},
+        "c": len(entries),
+        "l": append.lineage,
+        "t": now,
+        "n": node,
+        "e": entries,
+    }
 
 
 def _pieces(append: Append) -> list[tuple[int, Sequence[Draft]]]:

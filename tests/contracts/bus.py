@@ -35,8 +35,10 @@ class Ear:
         return self.heard
 
 
-class BusContract(ABC):
-    """Derive from this, name the class `Test...`, and provide the fixture `connect`.
+class EntriesContract(ABC):
+    """What holds of every bus, also of one that carries entries alone.
+
+    Derive from this, name the class `Test...`, and provide the fixture `connect`.
 
     News may be lost, says the port; a backend that runs undisturbed, as here, loses none.
     """
@@ -147,15 +149,6 @@ class BusContract(ABC):
         while ("nobody", NewEntries(1, TWO, "L")) not in ear.heard:
             await ear.until(len(ear.heard) + 1)
 
-    async def test_every_kind_of_news_comes_as_it_was_told(self, ends: list[Bus]) -> None:
-        ear = Ear()
-        ends[1].subscribe("a", ear)
-        await self.settled(ends)
-        told: list[News] = [NewPresence(b"\x00"), PresenceWanted(), NewEntries(7, TWO, "L"), NewPresence(bytes(range(256)))]
-        for news in told:
-            ends[0].publish("a", news)
-        assert [news for _, news in await ear.until(4)] == told
-
     async def test_entries_too_large_for_a_bus_are_at_least_announced(self, ends: list[Bus]) -> None:
         ear = Ear()
         ends[1].subscribe("a", ear)
@@ -164,3 +157,16 @@ class BusContract(ABC):
         ends[0].publish("a", large)
         ((_, news),) = await ear.until(1)
         assert news in (large, NewEntries(9, [], "L"))
+
+
+class BusContract(EntriesContract):
+    """And of one that carries presence too."""
+
+    async def test_every_kind_of_news_comes_as_it_was_told(self, ends: list[Bus]) -> None:
+        ear = Ear()
+        ends[1].subscribe("a", ear)
+        await self.settled(ends)
+        told: list[News] = [NewPresence(b"\x00"), PresenceWanted(), NewEntries(7, TWO, "L"), NewPresence(bytes(range(256)))]
+        for news in told:
+            ends[0].publish("a", news)
+        assert [news for _, news in await ear.until(4)] == told

@@ -310,7 +310,7 @@ class StoreContract(ABC):
 
     async def test_snapshots_of_one_document_from_two_stores(self, store: Store, other: Store) -> None:
         await fill(store, "a", 10)
-        states = {seq: random.Random(seq).randbytes(5 << 20) for seq in range(1, 11)}
+        states = {seq: random.Random(seq).randbytes(5 << 19) for seq in range(1, 11)}
         await asyncio.gather(*[(other if seq % 2 else store).snapshot("a", seq, states[seq]) for seq in states])
         stored = await store.load("a")
         assert (stored.snapshot_seq, stored.snapshot == states[10]) == (10, True)

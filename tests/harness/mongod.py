@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,8 +47,10 @@ def free_port() -> int:
 class Member:
     """One mongod. Not started until `start`."""
 
-    def __init__(self, folder: Path, replica_set: str | None) -> None:
+    def __init__(self, folder: Path, replica_set: str | None, settings: Sequence[str] = ()) -> None:
+        """`settings` are further flags of mongod."""
         self.folder = folder
+        self._settings = settings
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._replica_set = replica_set
@@ -59,7 +62,7 @@ class Member:
         command = [
             str(mongod_program()), "--dbpath", str(self.folder), "--port", str(self.port), "--bind_ip", "127.0.0.1",
             "--wiredTigerCacheSizeGB", "0.25", "--setParameter", "enableTestCommands=1",
-            "--setParameter", "diagnosticDataCollectionEnabled=false", "--nounixsocket",
+            "--setParameter", "diagnosticDataCollectionEnabled=false", "--nounixsocket", *self._settings,
         ]  # fmt: skip
         if self._replica_set:
             command += ["--replSet", self._replica_set]
@@ -103,9 +106,10 @@ class Member:
 class ReplicaSet:
     """Some members that elect a primary among them. A context manager: it stops them at the end."""
 
-    def __init__(self, folder: Path, members: int = 1) -> None:
+    def __init__(self, folder: Path, members: int = 1, settings: Sequence[str] = ()) -> None:
+        """`settings` are further flags of each mongod."""
         self.name = "rs0"
-        self.members = [Member(folder / str(index), self.name) for index in range(members)]
+        self.members = [Member(folder / str(index), self.name, settings) for index in range(members)]
 
     @property
     def address(self) -> str:

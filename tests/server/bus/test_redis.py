@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,25 +12,25 @@ import pytest
 from redis.asyncio import Redis
 
 from server.bus.errors import BusUnusable
-from server.bus.redis import RedisBus, open_redis
+from server.bus.redis import ANSWER_SECONDS, RedisBus, open_redis
 from server.bus.redis_codec import MalformedNews, decode, encode
 from sync.rooms.ports import Bus, Draft, NewEntries, NewPresence, PresenceWanted
 from tests.contracts.bus import ONE, BusContract, Connect, Ear
-from tests.harness.mongod import PARTS
-from tests.harness.redis_server import RedisServer, redis_programs
+from tests.harness.redis_server import NEWEST, OLD, RedisCluster, RedisServer, redis_program
 
 PATIENCE = 15.0
 
 
-@pytest.fixture(scope="module", params=["bundled", "machine's own"])
+@pytest.fixture(scope="module", params=[OLD, NEWEST, "cluster"])
 def redis(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Both, since the bundled one is too old for sharded channels."""
-    programs = {"bundled" if path.is_relative_to(PARTS) else "machine's own": path for path in redis_programs()}
-    if request.param not in programs:
-        message = f"no redis-server is the {request.param}; EBBTIDE_REDIS_SERVER names one of version 7 or newer"
-        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-    with RedisServer(tmp_path_factory.mktemp("redis"), programs[request.param]) as server:
-        yield server
+    """From before there were sharded channels, with them, and in a cluster, where they are not used."""
+    folder = tmp_path_factory.mktemp("redis")
+    if request.param == "cluster":
+        with RedisCluster(folder) as server:
+            yield server
+    else:
+        with RedisServer(folder, redis_program(request.param)) as server:
+            yield server
 
 
 class TestRedisContract(BusContract):
@@ -96,6 +96,16 @@ async def test_redis_goes_and_comes_back(redis: RedisServer, ends: tuple[RedisBu
     assert ("a", PresenceWanted()) in ear.heard, "who is where may have changed meanwhile"
 
 
+async def test_channels_are_sharded_where_that_reaches_every_node(redis: RedisServer, ends: tuple[RedisBus, RedisBus]) -> None:
+    client = Redis.from_url(redis.url)
+    ends[0].subscribe("a", Ear())
+    await ends[0].settled()
+    info = await client.info("server")
+    plain = b"ebbtide:a" in await client.pubsub_channels()
+    await client.aclose()
+    assert plain == (info["redis_version"].startswith("6.") or info["redis_mode"] == "cluster")
+
+
 async def test_what_is_not_news_is_ignored(redis: RedisServer, ends: tuple[RedisBus, RedisBus]) -> None:
     ear = Ear()
     ends[1].subscribe("a", ear)
@@ -157,3 +167,53 @@ def test_every_cut_of_an_encoding_is_named() -> None:
     for end in range(len(whole)):
         with pytest.raises(MalformedNews):
             decode(whole[:end])
+
+
+async def test_a_redis_full_of_clients_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with RedisServer(tmp_path, settings=["--maxclients", "8"]) as server:
+        others: list[socket.socket] = []
+        welcome = True
+        while welcome:
+            others.append(other := socket.create_connection(("127.0.0.1", server.port)))
+            other.send(b"PING\r\n")
+            welcome = other.recv(100) == b"+PONG\r\n"
+        ends = await open_redis(server.url), await open_redis(server.url)
+        assert {record.__dict__["reason"] for record in caplog.records} == {"max number of clients reached"}
+        for other in others:
+            other.close()
+        ear = Ear()
+        ends[1].subscribe("a", ear)
+        for end in ends:
+            await healthy(end)
+        await published(ends[0], ear)
+        for end in ends:
+            await end.close()
+
+
+async def test_a_redis_full_of_data_still_carries_news(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, settings=["--maxmemory", "1", "--maxmemory-policy", "noeviction"]) as server:
+        ends = await open_redis(server.url), await open_redis(server.url)
+        ear = Ear()
+        ends[1].subscribe("a", ear)
+        for end in ends:
+            await healthy(end)
+        await published(ends[0], ear)
+        for end in ends:
+            await end.close()
+
+
+async def test_a_slow_redis_makes_nobody_wait_and_loses_nothing(redis: RedisServer, ends: tuple[RedisBus, RedisBus]) -> None:
+    ear = Ear()
+    ends[1].subscribe("a", ear)
+    await published(ends[0], ear)
+    client = Redis.from_url(redis.url)
+    await client.client_pause(round(1000 * ANSWER_SECONDS / 2), all=True)
+    begin, count = asyncio.get_running_loop().time(), len(ear.heard)
+    for number in range(100):
+        ends[0].publish("a", NewEntries(100 + number, ONE, "L"))
+    assert asyncio.get_running_loop().time() - begin < ANSWER_SECONDS / 4, "publishing waits for nobody"
+    await ear.until(count + 100)
+    told = [news.after for _, news in ear.heard if isinstance(news, NewEntries) and news.after >= 100]
+    assert told == list(range(100, 200))
+    assert [end.healthy for end in ends] == [True, True]
+    await client.aclose()

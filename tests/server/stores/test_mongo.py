@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import random
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,27 +12,20 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from server.bus.local import LocalBus
 from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore, open_mongo
 from server.stores.mongo_client import MongoOptions
 from sync.rooms.errors import RoomError, StoreUnavailable
+from sync.rooms.limits import RoomLimits
 from sync.rooms.ports import Append, Appended, Change, Draft
+from sync.rooms.registry import Rooms
 from tests.contracts.store import StoreContract, drain, fill, updates
 from tests.harness.mongod import Member, ReplicaSet
 from tests.server.stores.mongo_backend import MongoBackend
+from tests.sync.rooms.kit import edits, text_of
 
 HASTY = MongoOptions(timeout=0.5)
-
-
-@pytest.fixture(scope="module")
-def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
-    with ReplicaSet(tmp_path_factory.mktemp("mongo")) as replica_set:
-        yield replica_set
-
-
-@pytest.fixture
-def url(replica_set: ReplicaSet) -> str:
-    return replica_set.url(f"test_{secrets.token_hex(4)}")
 
 
 class TestMongoContract(StoreContract):
@@ -111,55 +104,6 @@ async def test_a_newer_schema_is_refused(backend: MongoBackend) -> None:
     assert "has schema 9" in await refusal(backend.address)
 
 
-async def test_weaker_concerns_in_the_address_change_nothing(backend: MongoBackend, replica_set: ReplicaSet) -> None:
-    store = await open_mongo(backend.address + "&w=1&journal=false&readConcernLevel=local&readPreference=secondary")
-    backend.database.command("profile", 2)
-    await fill(store, "a", 3)
-    await store.load("a")
-    await store.changes(0, 10)
-    await store.close()
-    backend.database.command("profile", 0)
-    commands = [row["command"] for row in backend.database["system.profile"].find({"appName": "ebbtide"})]
-    writes = [each for each in commands if {"insert", "update", "delete"} & each.keys() and "txnNumber" not in each]
-    inserts = [each for each in commands if "insert" in each]
-    assert inserts
-    for each in [*writes, *inserts]:
-        assert (each["writeConcern"]["w"], each["writeConcern"]["j"]) == ("majority", True)
-    reads = [
-        each for each in commands if "find" in each and not each.get("startTransaction") and each.get("autocommit") is None
-    ]
-    assert reads
-    assert all(each["readConcern"]["level"] == "majority" for each in reads)
-
-
-async def test_every_query_uses_an_index(backend: MongoBackend, store: MongoStore) -> None:
-    database = backend.database
-    database.command("profile", 2)
-    other = await open_mongo(backend.address)
-    for number in range(3):
-        await store.append([Append(name, number, [Draft(b"x" * 40)], "L") for name in "abc"])
-    assert await other.append([Append("a", 1, [Draft(b"x")], "L")]) != [Appended(2)]
-    await store.heads(["a", "b"])
-    for seq in (2, 3):
-        await store.snapshot("a", seq, b"state")
-    await store.compact("a", 1)
-    await store.load("a")
-    await store.read("a", 2, 10)
-    await store.read("b", 1, 1)
-    await other.changes(0, 10)
-    await store.heads(["a", "z"])
-    await store.check()
-    await store.close()
-    await other.close()
-    database.command("profile", 0)
-    profile = [row for row in database["system.profile"].find({"appName": "ebbtide"}) if row["op"] != "getmore"]
-    plans = {(row["ns"].partition(".")[2], row["planSummary"]) for row in profile if "planSummary" in row}
-    seen = {collection for collection, _ in plans}
-    assert seen >= {"log", "documents", "parts", "uploads", "meta"}
-    # An empty or missing range is answered without looking; everything else by an index.
-    assert {plan.partition(" ")[0] for _, plan in plans} <= {"IXSCAN", "IDHACK", "CLUSTERED_IXSCAN", "EOF"}, plans
-
-
 async def test_intents_of_a_dead_node_are_numbered_by_whoever_asks(backend: MongoBackend, store: MongoStore) -> None:
     await fill(store, "a", 1)
     # What is left of a node that died between its commit and the numbering.
@@ -202,19 +146,19 @@ async def test_a_block_that_no_majority_has_yet_keeps_the_next_writer_waiting(ba
 
 
 async def test_an_append_larger_than_a_bson_document_is_whole_or_not_there(store: MongoStore, backend: MongoBackend) -> None:
-    drafts = [Draft(bytes([number]) * (6 << 20), "ann") for number in range(5)]
+    drafts = [Draft(bytes([number]) * (6 << 20), "ann") for number in range(3)]
     assert await store.append([Append("a", 0, drafts, "L"), Append("b", 0, [Draft(b"small")], "L")]) == [
-        Appended(5),
+        Appended(3),
         Appended(1),
     ]
     other = await open_mongo(backend.address)
     (answer,) = await other.append([Append("a", 0, drafts, "L")])
-    assert (answer.head, type(answer).__name__) == (5, "Conflict")
-    assert [len(each) for each in updates((await other.load("a")).entries)] == [6 << 20] * 5
-    assert await other.append([Append("a", 5, [Draft(b"six")], "L")]) == [Appended(6)]
+    assert (answer.head, type(answer).__name__) == (3, "Conflict")
+    assert [len(each) for each in updates((await other.load("a")).entries)] == [6 << 20] * 3
+    assert await other.append([Append("a", 3, [Draft(b"four")], "L")]) == [Appended(4)]
     seen: dict[str, int] = {}
     await drain(store, 0, seen)
-    assert seen == {"a": 6, "b": 1}
+    assert seen == {"a": 4, "b": 1}
     await other.close()
 
 
@@ -241,17 +185,41 @@ async def test_uploads_that_nobody_finished_are_swept_away(backend: MongoBackend
     assert (await store.load("a")).snapshot == b"two"
 
 
-async def test_a_store_that_is_away_says_so_and_comes_back(replica_set: ReplicaSet, url: str) -> None:
-    store = await open_mongo(url, HASTY)
+async def test_a_store_that_is_away_says_so_and_comes_back(mortal: ReplicaSet) -> None:
+    store = await open_mongo(mortal.url("db"), HASTY)
     await fill(store, "a", 1)
-    (member,) = replica_set.members
+    (member,) = mortal.members
     member.kill()
     for call in (store.load("a"), store.check(), store.append([Append("a", 1, [Draft(b"x")], "L")])):
         with pytest.raises(StoreUnavailable):
             await call
     member.start()
-    replica_set.primary()
+    mortal.primary()
     (answer,) = await store.append([Append("a", 1, [Draft(b"x")], "L")])
     assert answer.head == 2
     assert len((await store.load("a")).entries) == 2
     await store.close()
+
+
+async def test_a_document_of_60_mb_survives(url: str) -> None:
+    """Also when the snapshot is all that is left of it."""
+    limits = RoomLimits(document_bytes=80 << 20, snapshot_bytes=1 << 30, snapshot_entries=10, keep_entries=1)
+    texts = [random.Random(number).randbytes(3_000_000).hex() for number in range(10)]
+    updates = edits(*texts, "the end")
+    store = await open_mongo(url)
+    rooms = Rooms(store, LocalBus().connect(), limits)
+    room = rooms.open("big")
+    for update in updates:
+        await room.push([update], "ann", "phone", [None])
+    await rooms.close()
+    await store.close()
+    again = await open_mongo(url)
+    stored = await again.load("big")
+    assert stored.snapshot is not None
+    assert len(stored.snapshot) > 50_000_000
+    assert (await again.read("big", 0, 1))[0].seq > 1, "older entries are gone"
+    other = Rooms(again, LocalBus().connect(), limits)
+    state = (await other.open("big").pull(b"\0")).update
+    assert text_of([state]) == "".join(texts) + "the end"
+    await other.close()
+    await again.close()

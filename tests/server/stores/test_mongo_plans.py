@@ -1,0 +1,138 @@
+"""Every query that the server makes on MongoDB goes by an index: all of its calls are made here, and their plans looked at."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson.objectid import ObjectId
+
+from server.bus.mongo import MongoBus
+from server.stores import mongo, mongo_feed, mongo_log, mongo_snapshots
+from server.stores.mongo import MongoStore
+from server.stores.mongo_client import COLLECTIONS, Mongo, MongoOptions, connect
+from sync.rooms.ports import Append, Appended, Conflict, Draft
+from tests.contracts.store import fill, numbered
+from tests.server.stores.mongo_backend import MongoBackend
+
+BY_INDEX = {"IXSCAN", "IDHACK", "CLUSTERED_IXSCAN", "EOF"}
+"""What a plan's summary begins with when it looks at an index, or sees that there is nothing to look for."""
+
+Call = tuple[str, int]
+"""The file and the line of a call of a collection's method."""
+
+
+def calls_in_source() -> set[Call]:
+    """All of the server's calls on a collection but those at start, which are made anew with every `connect`."""
+    calls: set[Call] = set()
+    for module in (mongo, mongo_feed, mongo_log, mongo_snapshots, sys.modules[MongoBus.__module__]):
+        path = str(module.__file__)
+        for node in ast.walk(ast.parse(Path(path).read_text())):
+            match node:
+                case ast.Attribute(value=ast.Attribute(attr=collection, value=ast.Attribute(attr="_mongo"))):
+                    if collection in {*COLLECTIONS, "listing"}:
+                        calls.add((path, node.lineno))
+    return calls
+
+
+class Noting:
+    """A collection, and a note of every line that asks it for a method."""
+
+    def __init__(self, collection: Any, calls: set[Call]) -> None:
+        self._collection = collection
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        frame = sys._getframe(1)
+        self._calls.add((frame.f_code.co_filename, frame.f_lineno))
+        return getattr(self._collection, name)
+
+
+async def noting(address: str, calls: set[Call]) -> Mongo:
+    opened = await connect(address, MongoOptions())
+    collections: dict[str, Any] = {name: Noting(getattr(opened, name), calls) for name in (*COLLECTIONS, "listing")}
+    return opened._replace(**collections)
+
+
+@pytest.fixture
+def backend(url: str) -> Iterator[MongoBackend]:
+    backend = MongoBackend(url)
+    yield backend
+    backend.close()
+
+
+async def test_every_query_goes_by_an_index(backend: MongoBackend) -> None:
+    calls: set[Call] = set()
+    database = backend.database
+    database.command("profile", 2)
+    one, two = MongoStore(await noting(backend.address, calls)), MongoStore(await noting(backend.address, calls))
+    # Enough that a query that looks at all of them shows.
+    many = [f"d{number}" for number in range(200)]
+    assert set(map(type, await one.append([Append(name, 0, numbered(1, 2), "L") for name in many]))) == {Appended}
+    # Known ends, looked-up ends, taken keys, and an append of several blocks.
+    await fill(one, "a", 3)
+    assert await two.append([Append("a", 3, [Draft(b"x")], "L")]) == [Appended(4)]
+    assert await one.append([Append("a", 3, [Draft(b"y")], "L")]) == [Conflict(4, "L")]
+    assert await one.append([Append("large", 0, [Draft(bytes(9 << 20))] * 2, "L")]) == [Appended(2)]
+    # Feed and heads: at first, later, and for what is new.
+    await one.heads(["a", "b"])
+    await fill(one, "b", 1)
+    await one.heads(["a", "b", "z"])
+    await two.changes(0, 10)
+    # Snapshots, and what nobody finished.
+    database.uploads.insert_one({"_id": (left := ObjectId())})
+    database.parts.insert_one({"_id": {"u": left, "p": 0}, "b": b"x"})
+    for seq in (2, 3):
+        await one.snapshot("a", seq, b"state")
+        one._snapshots._first_seen = dict.fromkeys(one._snapshots._first_seen, -1e6)
+    # An intent of a dead node.
+    database.log.insert_one({"_id": {"d": "", "s": "dead"}, "of": [["b", 1]]})
+    await one.heads(["a"])
+    one._feed._first_seen = dict.fromkeys(one._feed._first_seen, -1e6)
+    await one.heads(["a"])
+    # Compaction, and an append that has to be taken back.
+    await fill(two, "slept", 3)
+    await two.append([Append("slept", 3, numbered(4, 6), "L")])
+    await one.append([Append("slept", 6, numbered(7, 7), "L")])
+    await one.snapshot("slept", 7, b"state")
+    assert await one.compact("slept", 7) == 7
+    assert await two.append([Append("slept", 6, [Draft(b"late")], "L")]) == [Conflict(7, "L")]
+    await one.load("a")
+    await one.read("a", 2, 10)
+    await one.read("b", 0, 1)
+    await one.check()
+    # The change stream.
+    bus = MongoBus(two._mongo)
+    heard = asyncio.Event()
+    bus.subscribe("b", lambda document, news: heard.set())
+    bus.start()
+    while not heard.is_set():
+        await one.append([Append("b", (await one.heads(["b"]))["b"], [Draft(b"x")], "L")])
+        await asyncio.sleep(0.02)
+    await bus.close()
+    await one.close()
+    await two.close()
+    database.command("profile", 0)
+    missed = {f"{Path(path).name}:{line}" for path, line in calls_in_source() - calls}
+    assert not missed, "these calls were not made"
+    rows = list(database["system.profile"].find({"appName": "ebbtide"}))
+    queries = [row for row in rows if asks(row)]
+    assert {row["ns"].partition(".")[2] for row in queries} >= set(COLLECTIONS)
+    for row in queries:
+        summary = row.get("planSummary", "none")
+        assert summary.partition(" ")[0] in BY_INDEX, (summary, row["command"])
+        found = row.get("nreturned", 0) + row.get("nMatched", 0) + row.get("ndeleted", 0)
+        # Some are looked at for a field, or because they were there a moment ago; never all of hundreds.
+        assert row.get("docsExamined", 0) <= found + 10, row["command"]
+
+
+def asks(row: dict[str, Any]) -> bool:
+    """Whether a profiled operation looks for something, and not in the oplog as a change stream does."""
+    command = row["command"]
+    stream = "$changeStream" in str(command.get("pipeline", "")) or "$changeStream" in str(row.get("originatingCommand", ""))
+    return not stream and (row["op"] in ("query", "update", "remove") or "findAndModify" in command or "aggregate" in command)
