@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 from aiohttp import web
 
+from server.access.rates import Rate, Rates
+from server.access.redis_lists import open_lists
+from server.access.revocations import Revocations
 from server.bus.local import LocalBus
 from server.bus.redis import RedisBus, open_redis
-from server.config import Config
+from server.config import DEFAULT_RATES, Config
 from server.keys import key_source
 from server.memory import give_back
 from server.metrics import Counters, Metrics
@@ -16,16 +21,20 @@ from server.stores.sqlite import open_sqlite
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
 from server.web.bodies import Bodies
 from server.web.collab_socket import collab_socket
-from server.web.context import BODIES, BUS, CONFIG, COUNTERS, ROOMS, SOCKETS, STORE, VERIFIER
+from server.web.context import BODIES, BUS, CONFIG, COUNTERS, LISTS, RATES, REVOCATIONS, ROOMS, SOCKETS, STORE, VERIFIER
 from server.web.document_socket import document_socket
 from server.web.health import routes
 from server.web.host import known_hosts
 from server.web.problem import middleware
+from server.web.revocations import revoke
 from server.web.sockets import Sockets
 from server.web.sync import push
 from sync.rooms.limits import RoomLimits
 from sync.rooms.ports import Bus, Store
 from sync.rooms.registry import Rooms
+
+ADDRESS_FACTOR = 10
+"""How many accounts an address may stand for that opens WebSockets before it names any."""
 
 
 async def make_app(config: Config) -> web.Application:
@@ -66,17 +75,27 @@ async def make_app(config: Config) -> web.Application:
     app[ROOMS] = rooms
     app[SOCKETS] = sockets
     app[COUNTERS] = counters
-    app[VERIFIER] = _verifier(config)
+    revocations = Revocations(config.access.revocation_hours, time.time)
+    app[REVOCATIONS] = revocations
+    app[RATES] = rates = _rates(config)
+    app[LISTS] = await open_lists(config.bus, config.bus_prefix, revocations, rates) if config.bus else None
+    app[VERIFIER] = _verifier(config, revocations)
     app.router.add_get(r"/ws/{document:[\s\S]*}", document_socket, allow_head=False)
     app.router.add_get("/collab", collab_socket, allow_head=False)
     app.router.add_post("/api/v1/sync", push)
-    app.router.add_routes(routes(store.check, lambda: sockets.draining, _metrics(counters, rooms, sockets, bus)))
+    app.router.add_post("/api/v1/revocations", revoke)
+    metrics = _metrics(counters, rooms, sockets, bus)
+    _access_metrics(metrics, app)
+    app.router.add_routes(routes(store.check, lambda: sockets.draining, metrics))
     return app
 
 
 async def close_app(app: web.Application) -> None:
     """Release everything. What is not durable then was not acknowledged."""
     await app[ROOMS].close()
+    lists = app[LISTS]
+    if lists is not None:
+        await lists.close()
     await app[BUS].close()
     await app[STORE].close()
     await app[VERIFIER].close()
@@ -106,8 +125,32 @@ def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets, bus: Bus) -> Me
     return metrics
 
 
-def _verifier(config: Config) -> TokenVerifier:
+def _access_metrics(metrics: Metrics, app: web.Application) -> None:
+    revocations, rates, lists = app[REVOCATIONS], app[RATES], app[LISTS]
+    metrics.gauge("revocations", "Revocations that this node knows.", lambda: len(revocations))
+    metrics.total("rates_uncounted", "Requests admitted for want of a counter.", lambda: rates.uncounted)
+    if lists is not None:
+        metrics.gauge("lists_healthy", "Whether revocations are shared through Redis (1) or not (0).", lambda: lists.healthy)
+
+
+def _verifier(config: Config, revocations: Revocations) -> TokenVerifier:
     if config.open:
         return OpenAccess()
-    tokens = config.tokens
-    return SignedTokens(key_source(tokens), issuer=tokens.issuer, audience=tokens.audience)
+    tokens, hours = config.tokens, config.access.token_hours
+    longest = None if hours is None else hours * 3600.0
+    return SignedTokens(key_source(tokens), revocations.check, issuer=tokens.issuer, audience=tokens.audience, longest=longest)
+
+
+def _rates(config: Config) -> Rates:
+    access, default = config.access, 0 if config.open else DEFAULT_RATES
+    handshakes, pushes, refusals = (
+        default if each is None else each for each in (access.rate_handshakes, access.rate_pushes, access.rate_refusals)
+    )
+    limits = {
+        Rate.HANDSHAKES: handshakes,
+        # One address may be a whole office, or a proxy.
+        Rate.UNNAMED_HANDSHAKES: handshakes * ADDRESS_FACTOR,
+        Rate.PUSHES: pushes,
+        Rate.REFUSALS: refusals,
+    }
+    return Rates(limits, time.time)
