@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 
 from aiohttp import web
 
+from server.access.file_list import open_file_list
+from server.access.ports import Carrier
 from server.access.rates import Rate, Rates
 from server.access.redis_lists import open_lists
 from server.access.revocations import Revocations
@@ -21,7 +24,7 @@ from server.stores.sqlite import open_sqlite
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
 from server.web.bodies import Bodies
 from server.web.collab_socket import collab_socket
-from server.web.context import BODIES, BUS, CONFIG, COUNTERS, LISTS, RATES, REVOCATIONS, ROOMS, SOCKETS, STORE, VERIFIER
+from server.web.context import BODIES, BUS, CARRIERS, CONFIG, COUNTERS, RATES, REVOCATIONS, ROOMS, SOCKETS, STORE, VERIFIER
 from server.web.document_socket import document_socket
 from server.web.health import routes
 from server.web.host import known_hosts
@@ -43,12 +46,14 @@ async def make_app(config: Config) -> web.Application:
     Raises `StoreUnusable` or `StoreUnavailable` when the database cannot be opened, `BusUnusable` for a wrong Redis,
     `OSError` when its folder cannot be made.
     """
-    store = await _store(config)
-    try:
+    revocations, rates = Revocations(config.access.revocation_hours, time.time), _rates(config)
+    async with AsyncExitStack() as opened:
+        store = await _store(config)
+        opened.push_async_callback(store.close)
         bus = await open_redis(config.bus, prefix=config.bus_prefix) if config.bus else LocalBus().connect()
-    except BaseException:
-        await store.close()
-        raise
+        opened.push_async_callback(bus.close)
+        carriers = await _carriers(config, revocations, rates)
+        opened.pop_all()
     limits = config.limits
     rooms = Rooms(
         store,
@@ -75,10 +80,9 @@ async def make_app(config: Config) -> web.Application:
     app[ROOMS] = rooms
     app[SOCKETS] = sockets
     app[COUNTERS] = counters
-    revocations = Revocations(config.access.revocation_hours, time.time)
     app[REVOCATIONS] = revocations
-    app[RATES] = rates = _rates(config)
-    app[LISTS] = await open_lists(config.bus, config.bus_prefix, revocations, rates) if config.bus else None
+    app[CARRIERS] = carriers
+    app[RATES] = rates
     app[VERIFIER] = _verifier(config, revocations)
     app.router.add_get(r"/ws/{document:[\s\S]*}", document_socket, allow_head=False)
     app.router.add_get("/collab", collab_socket, allow_head=False)
@@ -93,9 +97,8 @@ async def make_app(config: Config) -> web.Application:
 async def close_app(app: web.Application) -> None:
     """Release everything. What is not durable then was not acknowledged."""
     await app[ROOMS].close()
-    lists = app[LISTS]
-    if lists is not None:
-        await lists.close()
+    for carrier in app[CARRIERS]:
+        await carrier.close()
     await app[BUS].close()
     await app[STORE].close()
     await app[VERIFIER].close()
@@ -125,12 +128,27 @@ def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets, bus: Bus) -> Me
     return metrics
 
 
+async def _carriers(config: Config, revocations: Revocations, rates: Rates) -> tuple[Carrier, ...]:
+    async with AsyncExitStack() as opened:
+        carriers: list[Carrier] = []
+        if not config.open and not config.storage.url:
+            carriers.append(await open_file_list(config.data / "revocations.sqlite", revocations))
+            opened.push_async_callback(carriers[0].close)
+        if config.bus:
+            carriers.append(await open_lists(config.bus, config.bus_prefix, revocations, rates))
+        opened.pop_all()
+    return tuple(carriers)
+
+
 def _access_metrics(metrics: Metrics, app: web.Application) -> None:
-    revocations, rates, lists = app[REVOCATIONS], app[RATES], app[LISTS]
+    revocations, rates, carriers = app[REVOCATIONS], app[RATES], app[CARRIERS]
     metrics.gauge("revocations", "Revocations that this node knows.", lambda: len(revocations))
     metrics.total("rates_uncounted", "Requests admitted for want of a counter.", lambda: rates.uncounted)
-    if lists is not None:
-        metrics.gauge("lists_healthy", "Whether revocations are shared through Redis (1) or not (0).", lambda: lists.healthy)
+    metrics.gauge(
+        "revocations_shared",
+        "Whether revocations of other nodes arrive (1) or not (0).",
+        lambda: bool(carriers) and all(carrier.healthy for carrier in carriers),
+    )
 
 
 def _verifier(config: Config, revocations: Revocations) -> TokenVerifier:

@@ -38,11 +38,9 @@ class RevocationsFull(AccessError):
 
 
 class RevocationNotSpread(AccessError):
-    """Revoked on this node, and not known to reach the others. The same request again is right."""
+    """Revoked on this node, and not known to be kept, or to reach the others. The same request again is right."""
 
     code = "revocation-not-spread"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "revoked on this node, but Redis is away and other nodes may not have heard of it; send the same request again"
-        )
+    def __init__(self, why: str) -> None:
+        super().__init__(f"revoked on this node, but {why}: others may not hear of it; send the same request again")

@@ -55,7 +55,7 @@ async def open_lists(
 
 
 class RedisLists:
-    """This node's end of the lists. Made by `open_lists`.
+    """This node's end of the lists: a `Carrier`, and the counters of all nodes. Made by `open_lists`.
 
     One task stays connected and begins anew when Redis went. Nothing that a client waits for waits for it, except
     `spread`.
@@ -71,25 +71,25 @@ class RedisLists:
         self._rates = rates
         self._now = now
         self.healthy = False
-        """Whether revocations of other nodes arrive just now."""
+        """See `Carrier.healthy`."""
         self._told_away = False
         self.tried = asyncio.Event()
         """Set once this node has seen all that Redis knew, or found that it cannot."""
         self._task = asyncio.get_running_loop().create_task(self._stay_connected())
 
     async def spread(self, revocation: Revocation) -> None:
-        """Return when Redis has the entry and has announced it to every node that listens.
+        """See `Carrier.spread`: Redis has the entry and has announced it to every node that listens.
 
-        Idempotent. Raises `RevocationNotSpread`; this node then writes the entry when Redis is back.
+        Where that fails, this node writes the entry when Redis is back.
         """
         try:
             await self._answer(self._write([revocation]))
         except _AWAY as error:
             log.warning("revocation not spread", extra={"reason": str(error) or "no answer"})
-            raise RevocationNotSpread from None
+            raise RevocationNotSpread("Redis is away") from None
 
     async def close(self) -> None:
-        """Let go of Redis. Idempotent."""
+        """See `Carrier.close`."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         with suppress(*_AWAY):

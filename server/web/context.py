@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from server.access.ports import Carrier
 from server.access.rates import Rates
-from server.access.redis_lists import RedisLists
 from server.access.revocations import Revocations
 from server.config import Config
 from server.metrics import Counters
@@ -18,8 +18,8 @@ from sync.rooms.registry import Rooms
 BODIES = web.AppKey("bodies", Bodies)
 CONFIG = web.AppKey("config", Config)
 COUNTERS = web.AppKey("counters", Counters)
-LISTS: web.AppKey[RedisLists | None] = web.AppKey("lists", RedisLists)
-"""What carries revocations and rates to other nodes; None without `--bus`."""
+CARRIERS: web.AppKey[tuple[Carrier, ...]] = web.AppKey("carriers", tuple)
+"""What keeps revocations and brings them to other nodes, if anything does."""
 RATES = web.AppKey("rates", Rates)
 REVOCATIONS = web.AppKey("revocations", Revocations)
 ROOMS = web.AppKey("rooms", Rooms)

@@ -12,7 +12,7 @@ from aiohttp import web
 from server.access.revocations import MAX_NAME_BYTES, Kind, Revocation
 from server.tokens import NOT_BEFORE_LEEWAY, is_name
 from server.web.access import identify
-from server.web.context import BODIES, CONFIG, LISTS, REVOCATIONS, VERIFIER
+from server.web.context import BODIES, CARRIERS, CONFIG, REVOCATIONS, VERIFIER
 from sync.protocol.errors import BadRequest, UnsupportedContentType
 from sync.rooms.errors import Forbidden
 
@@ -36,10 +36,9 @@ async def revoke(request: web.Request) -> web.Response:
         app[VERIFIER].recheck(claims)
         wanted = decode_revocation(body, request.content_type, time.time(), app[REVOCATIONS].oldest())
     held = app[REVOCATIONS].add(wanted)
-    lists = app[LISTS]
-    if lists is not None:
-        await lists.spread(held)
-    return web.json_response({"revoked_at": held.at, "reach": "cluster" if lists is not None else "node"})
+    for carrier in app[CARRIERS]:
+        await carrier.spread(held)
+    return web.json_response({"revoked_at": held.at, "reach": "cluster" if app[CARRIERS] else "node"})
 
 
 def decode_revocation(body: bytes, content_type: str, now: float, oldest: float) -> Revocation:

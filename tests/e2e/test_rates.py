@@ -100,7 +100,7 @@ async def metrics(http: aiohttp.ClientSession, node: ServerProcess) -> str:
 
 async def shared(http: aiohttp.ClientSession, node: ServerProcess, value: int) -> None:
     async with asyncio.timeout(PATIENCE):
-        while f"ebbtide_lists_healthy {value}.0" not in await metrics(http, node):
+        while f"ebbtide_revocations_shared {value}.0" not in await metrics(http, node):
             await asyncio.sleep(0.02)
 
 

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from sync.protocol.hocuspocus import Hocuspocus
 from sync.protocol.lib0 import write_var_string
 from sync.protocol.yws import YWebSocket
+from tests.harness.mongod import ReplicaSet
 from tests.harness.redis_server import RedisServer
 from tests.harness.server_process import ServerProcess
 
@@ -44,11 +45,12 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[list[ServerProcess]]:
+    """With folders of their own: nothing but Redis is between them."""
     folder = tmp_path_factory.mktemp("nodes")
     arguments: dict[str, Any] = {"open_to_all": False, "environ": ENVIRON}
     with (
-        ServerProcess(folder, "--bus", redis.url, **arguments) as one,
-        ServerProcess(folder, "--bus", redis.url, **arguments) as two,
+        ServerProcess(folder / "one", "--bus", redis.url, **arguments) as one,
+        ServerProcess(folder / "two", "--bus", redis.url, **arguments) as two,
     ):
         yield [one, two]
 
@@ -129,7 +131,7 @@ async def until(condition: Any) -> None:
 async def shared(http: aiohttp.ClientSession, node: ServerProcess, value: int) -> None:
     async def says() -> bool:
         async with http.get(f"{node.url}/metrics") as response:
-            return f"ebbtide_lists_healthy {value}.0" in await response.text()
+            return f"ebbtide_revocations_shared {value}.0" in await response.text()
 
     await until(says)
 
@@ -257,13 +259,39 @@ async def test_what_another_hand_writes_in_redis_is_passed_over(
     await client.aclose()
 
 
-async def test_a_node_of_its_own_reaches_itself(http: aiohttp.ClientSession, alone: ServerProcess) -> None:
+async def test_processes_on_one_folder_reach_each_other_and_remember(
+    http: aiohttp.ClientSession, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("shared")
     ada = token("ada")
-    socket = await opened(http, alone, ada)
-    status, answer = await revoke(http, alone, {"subject": "ada"})
-    assert (status, answer["reach"]) == (200, "node")
-    assert await end_of(socket) == 4401
-    assert await push(http, alone, ada) == (401, "token-revoked")
+    with (
+        ServerProcess(folder, open_to_all=False, environ=ENVIRON) as one,
+        ServerProcess(folder, open_to_all=False, environ=ENVIRON) as two,
+    ):
+        sockets = [await opened(http, node, ada) for node in (one, two)]
+        status, answer = await revoke(http, one, {"subject": "ada"})
+        assert (status, answer["reach"]) == (200, "cluster")
+        assert [await end_of(socket) for socket in sockets] == [4401, 4401]
+        one.kill()
+        one.start()
+        for node in (one, two):
+            assert await push(http, node, ada) == (401, "token-revoked")
+
+
+async def test_a_node_that_nothing_connects_says_that_it_is_alone(
+    http: aiohttp.ClientSession, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("mongo")
+    with (
+        ReplicaSet(folder) as replica_set,
+        ServerProcess(folder, "--store", replica_set.url("ebbtide"), open_to_all=False, environ=ENVIRON) as node,
+    ):
+        ada = token("ada")
+        socket = await opened(http, node, ada)
+        status, answer = await revoke(http, node, {"subject": "ada"})
+        assert (status, answer["reach"]) == (200, "node")
+        assert await end_of(socket) == 4401
+        assert await push(http, node, ada) == (401, "token-revoked")
 
 
 @pytest.mark.parametrize(
