@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AsyncExitStack
 
@@ -46,7 +47,8 @@ async def make_app(config: Config) -> web.Application:
     Raises `StoreUnusable` or `StoreUnavailable` when the database cannot be opened, `BusUnusable` for a wrong Redis,
     `OSError` when its folder cannot be made.
     """
-    revocations, rates = Revocations(config.access.revocation_hours, time.time), _rates(config)
+    revocations = Revocations(config.access.revocation_hours, time.time, asyncio.get_running_loop().call_soon)
+    rates = _rates(config)
     async with AsyncExitStack() as opened:
         store = await _store(config)
         opened.push_async_callback(store.close)

@@ -76,8 +76,12 @@ class FileList:
         self._connection: sqlite3.Connection | None = None
         self._read_up_to = 0
         self._task: asyncio.Task[None] | None = None
-        self.healthy = True
+        self._readable = True
+
+    @property
+    def healthy(self) -> bool:
         """See `Carrier.healthy`: whether the file could be read when it was last looked at."""
+        return self._readable and self._task is not None and not self._task.done()
 
     async def open(self, path: Path) -> None:
         """Learn what the file holds, and go on looking for what other processes write. Raises `sqlite3.Error`."""
@@ -125,11 +129,11 @@ class FileList:
             try:
                 await self._read()
             except sqlite3.Error as error:
-                if self.healthy:
+                if self._readable:
                     log.warning("revocations of other processes not read", extra={"reason": str(error)})
-                self.healthy = False
+                self._readable = False
             else:
-                self.healthy = True
+                self._readable = True
 
     # On the lane's thread
 

@@ -91,7 +91,7 @@ class Rates:
                 return
             count = counts[key] = _Count()
         if count.own + count.elsewhere >= limit:
-            raise RateLimited(_WORDS[rate], limit, math.floor(WINDOW_SECONDS - now % WINDOW_SECONDS) + 1)
+            raise RateLimited(_WORDS[rate], limit, math.ceil(WINDOW_SECONDS - now % WINDOW_SECONDS))
         count.own += 1
         self._untold[rate, key] = None
 

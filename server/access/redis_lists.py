@@ -30,6 +30,9 @@ RETRY_FIRST, RETRY_MOST = 0.1, 2.0
 COMPARE_SECONDS = 30.0
 """Between two comparisons of this node's list with that of Redis. Each new entry is announced at once besides."""
 
+START_SECONDS = 10.0
+"""How long a start waits for the revocations in Redis, page by page. One that does not answer is given up much sooner."""
+
 SHARE_SECONDS = 1.0
 """Between two exchanges of counts."""
 
@@ -42,14 +45,14 @@ _AWAY = (RedisError, OSError, TimeoutError)
 async def open_lists(
     url: str, prefix: str, revocations: Revocations, rates: Rates, now: Callable[[], float] = time.time
 ) -> RedisLists:
-    """The lists at `url`, with the revocations that Redis knows, if it answers soon.
+    """The lists at `url`, with the revocations that Redis knows, unless it is away.
 
     `prefix` begins the names of its keys and of its channel. The address was checked by whoever opened the bus on it.
     """
     client = Redis.from_url(url, socket_connect_timeout=ANSWER_SECONDS, socket_timeout=None)
     lists = RedisLists(client, prefix, revocations, rates, now)
     with suppress(TimeoutError):
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(START_SECONDS):
             await lists.tried.wait()
     return lists
 
@@ -70,12 +73,16 @@ class RedisLists:
         self._revocations = revocations
         self._rates = rates
         self._now = now
-        self.healthy = False
-        """See `Carrier.healthy`."""
+        self._listening = False
         self._told_away = False
         self.tried = asyncio.Event()
         """Set once this node has seen all that Redis knew, or found that it cannot."""
         self._task = asyncio.get_running_loop().create_task(self._stay_connected())
+
+    @property
+    def healthy(self) -> bool:
+        """See `Carrier.healthy`."""
+        return self._listening and not self._task.done()
 
     async def spread(self, revocation: Revocation) -> None:
         """See `Carrier.spread`: Redis has the entry and has announced it to every node that listens.
@@ -115,12 +122,12 @@ class RedisLists:
 
     def _came(self) -> None:
         log.info("revocations are shared", extra={"entries": len(self._revocations)})
-        self.healthy = True
+        self._listening = True
         self._told_away = False
         self.tried.set()
 
     def _went(self, group: BaseExceptionGroup[Any]) -> None:
-        self.healthy = False
+        self._listening = False
         self.tried.set()
         if not self._told_away:
             reason = str(group.exceptions[0]) or "no answer"

@@ -27,7 +27,7 @@ async def open_(tmp_path: Path) -> AsyncIterator[Open]:
     opened: list[FileList] = []
 
     async def open_() -> tuple[FileList, Revocations]:
-        revocations = Revocations(HOURS, time.time)
+        revocations = Revocations(HOURS, time.time, lambda call: None)
         opened.append(await open_file_list(tmp_path / "list", revocations))
         return opened[-1], revocations
 
@@ -104,6 +104,6 @@ async def test_what_another_hand_writes_is_passed_over(open_: Open, tmp_path: Pa
 async def test_what_is_no_list_is_named(tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"no database" * 1000)
     with pytest.raises(StoreUnusable, match="remove it to start with none"):
-        await open_file_list(tmp_path / "list", Revocations(HOURS, time.time))
+        await open_file_list(tmp_path / "list", Revocations(HOURS, time.time, lambda call: None))
     with pytest.raises(StoreUnusable, match="unable to open"):
-        await open_file_list(tmp_path / "nowhere" / "list", Revocations(HOURS, time.time))
+        await open_file_list(tmp_path / "nowhere" / "list", Revocations(HOURS, time.time, lambda call: None))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -30,8 +31,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def revocations(clock: Clock) -> Revocations:
-    return Revocations(24, clock)
+def turns() -> list[Callable[[], None]]:
+    """What is to be called in the next turn of the loop."""
+    return []
+
+
+@pytest.fixture
+def revocations(clock: Clock, turns: list[Callable[[], None]]) -> Revocations:
+    return Revocations(24, clock, turns.append)
 
 
 def claims(subject: str = "ada", issued_at: float | None = NOW - 60, token_id: str | None = None) -> Claims:
@@ -109,7 +116,7 @@ def test_nodes_agree_whatever_the_order_they_hear_in(heard: list[tuple[str, int]
     entries = [subject(name, NOW - age) for name, age in heard]
     lists = []
     for order in (entries, entries[::-1], sorted(entries), entries * 2):
-        each = Revocations(24, lambda: NOW)
+        each = Revocations(24, lambda: NOW, lambda call: None)
         for entry in order:
             each.learn(entry)
         lists.append(set(each))
@@ -161,6 +168,28 @@ def test_an_end_may_let_others_go(revocations: Revocations) -> None:
     third = revocations.admit(claims(), lambda error: ended.append("third"))
     revocations.add(subject())
     assert ended[0] == "first"
+    assert revocations._admitted == {}
+
+
+def test_many_who_are_in_are_ended_a_few_at_a_time(
+    revocations: Revocations, turns: list[Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ENDED_AT_ONCE", 3)
+    ended: list[int] = []
+
+    def end(number: int) -> Callable[[TokenError], None]:
+        return lambda error: ended.append(number)
+
+    admissions = [revocations.admit(claims(), end(number)) for number in range(8)]
+    revocations.add(subject())
+    revocations.add(subject("bob"))
+    assert (ended, len(turns)) == ([0, 1, 2], 1)
+    revocations.dismiss(admissions[4])
+    renewed = revocations.admit(claims(issued_at=NOW + 1), end(4))
+    turns.pop()()
+    turns.pop()()
+    assert (ended, turns) == ([0, 1, 2, 3, 5, 6, 7], [])
+    revocations.dismiss(renewed)
     assert revocations._admitted == {}
 
 
