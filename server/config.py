@@ -27,7 +27,7 @@ MIN_SECRET_BYTES = 32
 
 MAX_MONGO_UPDATE = 14 * MIB
 
-DEFAULT_RATES = 1_200
+DEFAULT_RATES = 3_000
 """Handshakes, pushes and refused tokens in a minute: what nobody does by hand, nor a client that comes back as it should."""
 
 _SECRET_VARIABLE = "EBBTIDE_TOKEN_SECRET"  # noqa: S105 - a name, not a secret
@@ -119,16 +119,16 @@ class Access:
         "--rate-handshakes",
         values.rate,
         None,
-        "WebSockets that an account may open in a minute (default: 1200; 0 for no bound)",
+        "WebSockets that an account may open in a minute (default: 3000; 0 for no bound)",
     )
     rate_pushes: int | None = _option(
-        "--rate-pushes", values.rate, None, "pushes that an account may send in a minute (default: 1200; 0 for no bound)"
+        "--rate-pushes", values.rate, None, "pushes that an account may send in a minute (default: 3000; 0 for no bound)"
     )
     rate_refusals: int | None = _option(
         "--rate-refusals",
         values.rate,
         None,
-        "tokens that may be refused to an address in a minute (default: 1200; 0 for no bound)",
+        "tokens that may be refused to an address in a minute (default: 3000; 0 for no bound)",
     )
     trust_proxy: int = _option(
         "--trust-proxy", values.hops, 0, "proxies in front of the server, whose X-Forwarded-For names the client's address"

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from server.access.codec import MalformedRevocation, decode
 from server.access.errors import RevocationNotSpread, RevocationsFull
-from server.access.redis_codec import MalformedRevocation, decode_member
 from server.access.revocations import Revocation, Revocations
 from server.stores.errors import StoreUnusable
 from server.stores.lane import Lane
@@ -115,7 +115,7 @@ class FileList:
             for row in rows:
                 self._read_up_to = row.number
                 try:
-                    self._revocations.learn(decode_member(row.member, row.at, self._now()))
+                    self._revocations.learn(decode(row.member, row.at, self._now()))
                 except MalformedRevocation as error:
                     log.warning("revocation not understood", extra={"reason": str(error)})
                 except RevocationsFull as error:

@@ -124,7 +124,6 @@ class Rates:
 
 def _key(who: str | bytes) -> bytes:
     # A digest: it bounds what a counter costs, and keeps names and addresses out of Redis.
-    text = isinstance(who, str)
-    return blake2b(
-        who.encode() if isinstance(who, str) else who, digest_size=12, person=b"account" if text else b"address"
-    ).digest()
+    if isinstance(who, str):
+        return blake2b(who.encode(), digest_size=12, person=b"account").digest()
+    return blake2b(who, digest_size=12, person=b"address").digest()

@@ -14,9 +14,9 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from server.access.codec import MalformedRevocation, decode, decode_message, encode_message
 from server.access.errors import RevocationNotSpread, RevocationsFull
 from server.access.rates import MAX_COUNTED, WINDOW_SECONDS, Rate, Rates, Share
-from server.access.redis_codec import MalformedRevocation, decode_member, decode_message, encode_message
 from server.access.revocations import MAX_LEARNT, Revocation, Revocations
 
 log = logging.getLogger(__name__)
@@ -191,7 +191,7 @@ class RedisLists:
         now = self._now()
         for member, score in page:
             try:
-                revocation = decode_member(member, score, now)
+                revocation = decode(member, score, now)
                 self._revocations.learn(revocation)
             except MalformedRevocation as error:
                 log.warning("revocation not understood", extra={"reason": str(error)})

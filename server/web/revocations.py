@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -15,6 +17,8 @@ from server.web.access import identify
 from server.web.context import BODIES, CARRIERS, CONFIG, REVOCATIONS, VERIFIER
 from sync.protocol.errors import BadRequest, UnsupportedContentType
 from sync.rooms.errors import Forbidden
+
+log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 4 << 10
 
@@ -36,9 +40,13 @@ async def revoke(request: web.Request) -> web.Response:
         app[VERIFIER].recheck(claims)
         wanted = decode_revocation(body, request.content_type, time.time(), app[REVOCATIONS].oldest())
     held = app[REVOCATIONS].add(wanted)
-    for carrier in app[CARRIERS]:
-        await carrier.spread(held)
-    return web.json_response({"revoked_at": held.at, "reach": "cluster" if app[CARRIERS] else "node"})
+    log.info("revoked", extra={"by": claims.subject, "kind": held.kind.name.lower(), "revoked": held.name, "until": held.at})
+    carriers = app[CARRIERS]
+    outcomes = await asyncio.gather(*(carrier.spread(held) for carrier in carriers), return_exceptions=True)
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome
+    return web.json_response({"revoked_at": held.at, "reach": "cluster" if carriers else "node"})
 
 
 def decode_revocation(body: bytes, content_type: str, now: float, oldest: float) -> Revocation:
