@@ -27,6 +27,9 @@ MIN_SECRET_BYTES = 32
 
 MAX_MONGO_UPDATE = 14 * MIB
 
+DEFAULT_RATES = 3_000
+"""Handshakes, pushes and refused tokens in a minute: what nobody does by hand, nor a client that comes back as it should."""
+
 _SECRET_VARIABLE = "EBBTIDE_TOKEN_SECRET"  # noqa: S105 - a name, not a secret
 _MAX_KEY_FILE_BYTES = 64 * KIB
 _PREFIX = "EBBTIDE_"
@@ -102,6 +105,37 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How long tokens and their revocations last, and what one account or address may do in a minute.
+
+    A rate that is None has its default, which is `DEFAULT_RATES`, or none on an open server.
+    """
+
+    revocation_hours: int = _option("--revocation-hours", values.hours, 24, "hours that a revocation is kept")
+    token_hours: int | None = _option(
+        "--token-hours", values.hours, None, "most hours from a token's iat to its exp; no bound unless given"
+    )
+    rate_handshakes: int | None = _option(
+        "--rate-handshakes",
+        values.rate,
+        None,
+        "WebSockets that an account may open in a minute (default: 3000; 0 for no bound)",
+    )
+    rate_pushes: int | None = _option(
+        "--rate-pushes", values.rate, None, "pushes that an account may send in a minute (default: 3000; 0 for no bound)"
+    )
+    rate_refusals: int | None = _option(
+        "--rate-refusals",
+        values.rate,
+        None,
+        "tokens that may be refused to an address in a minute (default: 3000; 0 for no bound)",
+    )
+    trust_proxy: int = _option(
+        "--trust-proxy", values.hops, 0, "proxies in front of the server, whose X-Forwarded-For names the client's address"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
     """Where the keys that sign tokens come from: exactly one source unless the server is open.
 
@@ -138,6 +172,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     storage: Storage = field(default_factory=Storage)
     tokens: Tokens = field(default_factory=Tokens)
+    access: Access = field(default_factory=Access)
 
     def admits_origin(self, origin: str | None, host: str) -> bool:
         """Whether a page of `origin` may open a WebSocket here. `origin` and `host` are the request's headers.
@@ -178,7 +213,7 @@ _ISSUER = _Option("--token-issuer", values.text, None, "the `iss` that tokens mu
 _AUDIENCE = _Option("--token-audience", values.text, None, "the `aud` that tokens must carry")
 
 
-def _options(cls: type[Config | Limits | Storage]) -> dict[str, _Option]:
+def _options(cls: type[Access | Config | Limits | Storage]) -> dict[str, _Option]:
     return {each.name: each.metadata["option"] for each in fields(cls) if "option" in each.metadata}
 
 
@@ -186,6 +221,7 @@ _ALL = (
     *_options(Config).values(),
     *_options(Storage).values(),
     *(_SECRET_FILE, _KEY_FILE, _JWKS_URL, _ISSUER, _AUDIENCE),
+    *_options(Access).values(),
     *_options(Limits).values(),
 )
 
@@ -203,9 +239,11 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         limits=Limits(**{name: settings[option.flag] for name, option in _options(Limits).items()}),
         storage=Storage(**{name: settings[option.flag] for name, option in _options(Storage).items()}),
         tokens=_tokens(settings, environ.get(_SECRET_VARIABLE)),
+        access=Access(**{name: settings[option.flag] for name, option in _options(Access).items()}),
     )
     _refuse_unsafe(config)
     _refuse_unstorable(config)
+    _refuse_forgetful(config.access)
     if config.bus and not config.bus.startswith(("redis://", "rediss://")):
         raise ConfigError("--bus takes redis://HOST:PORT; without it, nodes find each other's edits in the store")
     return config
@@ -334,6 +372,14 @@ def _refuse_unsafe(config: Config) -> None:
         raise ConfigError(
             f"nobody could connect: say what signs your tokens ({_SECRET_FILE.flag}, {_KEY_FILE.flag} or "
             f"{_JWKS_URL.flag}), or try the server on this machine alone with --open"
+        )
+
+
+def _refuse_forgetful(access: Access) -> None:
+    if access.token_hours is not None and access.token_hours > access.revocation_hours:
+        raise ConfigError(
+            f"tokens of {access.token_hours} hours outlive their revocations of {access.revocation_hours}: "
+            "lower --token-hours, or raise --revocation-hours"
         )
 
 

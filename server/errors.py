@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from crdt import errors as crdt
 from server import tokens
+from server.access import errors as access
 from sync.protocol import errors as protocol
 from sync.rooms import errors as rooms
 
@@ -92,10 +93,15 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     tokens.TokenMalformed: _UNAUTHENTICATED,
     tokens.TokenForged: _UNAUTHENTICATED,
     tokens.TokenExpired: Answer(401, CloseCode.UNAUTHENTICATED, "The token has expired"),
+    tokens.TokenRevoked: Answer(401, CloseCode.UNAUTHENTICATED, "The token has been revoked"),
     tokens.TokenNotYet: _UNAUTHENTICATED,
     tokens.TokenWrongAudience: _UNAUTHENTICATED,
     tokens.TokenWrongIssuer: _UNAUTHENTICATED,
     tokens.TokenKeyUnavailable: Answer(503, CloseCode.TRY_LATER, "The token cannot be checked just now"),
+    access.AccessError: INTERNAL,
+    access.RateLimited: Answer(429, CloseCode.TRY_LATER, "Too often"),
+    access.RevocationsFull: Answer(503, CloseCode.TRY_LATER, "Too many revocations"),
+    access.RevocationNotSpread: Answer(503, CloseCode.TRY_LATER, "Not revoked everywhere"),
 }
 
 

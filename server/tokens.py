@@ -16,6 +16,7 @@ import jwt
 
 MAX_TOKEN_BYTES = 8 << 10
 MAX_SUBJECT_BYTES = 200
+MAX_TOKEN_ID_BYTES = 200
 NOT_BEFORE_LEEWAY = 5.0
 """Seconds that a signer's clock may be ahead of ours. Expiry has no leeway: an open socket ends when the token does."""
 
@@ -56,8 +57,14 @@ class TokenExpired(TokenError):
     code = "token-expired"
 
 
+class TokenRevoked(TokenError):
+    """It was good, and has been withdrawn: the client needs a new one."""
+
+    code = "token-revoked"
+
+
 class TokenNotYet(TokenError):
-    """Its time has not begun."""
+    """Its time has not begun, or it says that it was issued in the future."""
 
     code = "token-not-yet"
 
@@ -117,16 +124,30 @@ class Claims:
     """Who a token speaks for and what it grants.
 
     `subject` is 1 to `MAX_SUBJECT_BYTES` bytes ("" on an open server). `expires_at` is in seconds since 1970, or None
-    for never; the holder of the claims sees to it that nothing is done in their name from then on.
+    for never; the holder of the claims sees to it that nothing is done in their name from then on, nor once they are
+    revoked. `issued_at` is by the signer's clock and None where the token does not say, `token_id` is its `jti` or None.
     """
 
     subject: str
     expires_at: float | None
     _named: Mapping[str, Role] = field(default_factory=dict)
     _patterns: tuple[tuple[_Glob, Role], ...] = ()
+    issued_at: float | None = None
+    token_id: str | None = None
+    admin: bool = False
+    """Whether the bearer may revoke the tokens of others."""
 
     @classmethod
-    def grant(cls, subject: str, expires_at: float | None, documents: Mapping[str, Role]) -> Claims:
+    def grant(
+        cls,
+        subject: str,
+        expires_at: float | None,
+        documents: Mapping[str, Role],
+        *,
+        issued_at: float | None = None,
+        token_id: str | None = None,
+        admin: bool = False,
+    ) -> Claims:
         """Claims for names and patterns (with `*`) of documents."""
         named = {name: role for name, role in documents.items() if "*" not in name}
         patterns = ((pattern.split("*"), role) for pattern, role in documents.items() if "*" in pattern)
@@ -135,6 +156,9 @@ class Claims:
             expires_at,
             named,
             tuple((_Glob(parts[0], tuple(parts[1:-1]), parts[-1]), role) for parts, role in patterns),
+            issued_at,
+            token_id,
+            admin,
         )
 
     def role(self, document: str) -> Role | None:
@@ -159,7 +183,14 @@ class TokenVerifier(Protocol):
     """Who may come in."""
 
     async def verify(self, token: str) -> Claims:
-        """The claims of `token` ("" when the client gave none). Raises a subclass of `TokenError`."""
+        """The claims of `token` ("" when the client gave none). Raises a subclass of `TokenError`.
+
+        They hold at the moment of the return: whoever waits before using them calls `recheck`.
+        """
+        ...
+
+    def recheck(self, claims: Claims) -> None:
+        """Raises `TokenExpired` or `TokenRevoked` when claims that were good are so no more."""
         ...
 
     async def close(self) -> None:
@@ -175,6 +206,9 @@ class OpenAccess:
     async def verify(self, token: str) -> Claims:  # noqa: ARG002 - tokens that clients send by habit are of no interest
         """See `TokenVerifier.verify`; raises nothing."""
         return self._everyone
+
+    def recheck(self, claims: Claims) -> None:
+        """See `TokenVerifier.recheck`; raises nothing."""
 
     async def close(self) -> None:
         """See `TokenVerifier.close`."""
@@ -200,19 +234,25 @@ class KeySource(Protocol):
 
 
 class SignedTokens:
-    """Believes tokens that a key of `keys` signed. `now` gives seconds since 1970."""
+    """Believes tokens that a key of `keys` signed, that `revoked` raises no `TokenRevoked` for, and that live no longer
+    than `longest` seconds where that is given. `now` gives seconds since 1970.
+    """
 
     def __init__(
         self,
         keys: KeySource,
+        revoked: Callable[[Claims], None],
         *,
         issuer: str | None = None,
         audience: str | None = None,
+        longest: float | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
+        self._revoked = revoked
         self._issuer = issuer
         self._audience = audience
+        self._longest = longest
         self._now = now
 
     async def verify(self, token: str) -> Claims:
@@ -228,19 +268,46 @@ class SignedTokens:
         key = await self._keys.key(header.get("kid"))
         payload = self._believed(token, key)
         expires_at = _instant(payload, "exp")
-        if self._now() >= expires_at:
-            raise TokenExpired("the token has expired")
-        if "nbf" in payload and self._now() + NOT_BEFORE_LEEWAY < _instant(payload, "nbf"):
+        issued_at = _instant(payload, "iat") if "iat" in payload else None
+        latest = self._now() + NOT_BEFORE_LEEWAY
+        if "nbf" in payload and latest < _instant(payload, "nbf"):
             raise TokenNotYet("the token is not valid yet")
-        return Claims.grant(_subject(payload), expires_at, _documents(payload))
+        if issued_at is not None and latest < issued_at:
+            # It would outlast a revocation of all that was issued until now.
+            raise TokenNotYet("the token says that it was issued in the future; mend its signer's clock")
+        self._check_life(issued_at, expires_at)
+        claims = Claims.grant(
+            _text(payload, "sub", MAX_SUBJECT_BYTES),
+            expires_at,
+            _documents(payload),
+            issued_at=issued_at,
+            token_id=_text(payload, "jti", MAX_TOKEN_ID_BYTES) if "jti" in payload else None,
+            admin=payload.get("admin") is True,
+        )
+        self.recheck(claims)
+        return claims
+
+    def recheck(self, claims: Claims) -> None:
+        """See `TokenVerifier.recheck`."""
+        if claims.expires_at is not None and self._now() >= claims.expires_at:
+            raise TokenExpired("the token has expired; get a new one")
+        self._revoked(claims)
 
     async def close(self) -> None:
         """See `TokenVerifier.close`."""
         await self._keys.close()
 
+    def _check_life(self, issued_at: float | None, expires_at: float) -> None:
+        if self._longest is None:
+            return
+        if issued_at is None:
+            raise TokenMalformed("the token has to say when it was issued (iat), since this server bounds the life of tokens")
+        if expires_at - issued_at > self._longest:
+            raise TokenMalformed(f"the token lives longer than {self._longest / 3600:g} hours, which are the most allowed here")
+
     def _believed(self, token: str, key: SigningKey) -> dict[str, Any]:
         # The algorithm comes from the key, never from the token (RFC 8725, section 3.1). The times are checked by the
-        # caller, since they have different leeways; `iat` promises nothing (RFC 7519, section 4.1.6).
+        # caller, since they have different leeways.
         try:
             return jwt.decode(
                 token,
@@ -271,11 +338,19 @@ def _instant(payload: Mapping[str, Any], claim: str) -> float:
     return float(value)
 
 
-def _subject(payload: Mapping[str, Any]) -> str:
-    value = payload.get("sub")
-    if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value.encode()) <= MAX_SUBJECT_BYTES:
-        raise TokenMalformed(f"the token's sub has to be a text of 1 to {MAX_SUBJECT_BYTES} bytes without control characters")
+def _text(payload: Mapping[str, Any], claim: str, most: int) -> str:
+    value = payload.get(claim)
+    if not isinstance(value, str) or not is_name(value, most):
+        raise TokenMalformed(f"the token's {claim} has to be a text of 1 to {most} bytes without control characters")
     return value
+
+
+def is_name(text: str, most: int) -> bool:
+    """Whether `text` can name an account or a token: 1 to `most` bytes of UTF-8 that can be printed.
+
+    Names are compared code point by code point; nothing is normalised.
+    """
+    return text.isprintable() and 1 <= len(text.encode()) <= most
 
 
 def _documents(payload: Mapping[str, Any]) -> dict[str, Role]:

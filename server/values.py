@@ -25,6 +25,27 @@ def count(given: str) -> int:
     return int(given)
 
 
+def rate(given: str) -> int:
+    """A whole number a minute; 0 stands for no bound."""
+    if not re.fullmatch(r"[0-9]{1,9}", given):
+        raise ValueError("a whole number a minute, or 0 for no bound")
+    return int(given)
+
+
+def hours(given: str) -> int:
+    """Whole hours, from 1 to a year's."""
+    if not re.fullmatch(r"[0-9]{1,4}", given) or not 1 <= int(given) <= 8_784:
+        raise ValueError("a whole number of hours from 1 to 8784")
+    return int(given)
+
+
+def hops(given: str) -> int:
+    """A number of proxies, up to 10."""
+    if not re.fullmatch(r"[0-9]{1,2}", given) or int(given) > 10:
+        raise ValueError("a number of proxies from 0 to 10")
+    return int(given)
+
+
 def size(given: str) -> int:
     """Bytes, from `8388608` or `8MiB`."""
     match = re.fullmatch(r"([0-9]{1,12})(|B|KiB|MiB|GiB)", given)

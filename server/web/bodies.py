@@ -1,4 +1,4 @@
-"""Reads the bodies of pushes, so many bytes at a time on the whole node and none that stand still."""
+"""Reads the bodies of requests, so many bytes at a time on the whole node and none that stand still."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ class Bodies:
         self._held = 0
 
     @asynccontextmanager
-    async def read(self, request: web.Request) -> AsyncIterator[bytes]:
-        """The whole body, which counts until the block ends.
+    async def read(self, request: web.Request, largest: int | None = None) -> AsyncIterator[bytes]:
+        """The whole body, which counts until the block ends. `largest` is that of a push unless given.
 
         Raises `HTTPRequestEntityTooLarge`, `HTTPRequestTimeout` when nothing more comes, `HTTPBadRequest` when it cannot be
         read to its end, and `Overloaded`.
         """
-        if (request.content_length or 0) > self._largest:
-            raise web.HTTPRequestEntityTooLarge(self._largest, request.content_length or 0)
+        largest = largest or self._largest
+        if (request.content_length or 0) > largest:
+            raise web.HTTPRequestEntityTooLarge(largest, request.content_length or 0)
         body = bytearray()
         try:
             while chunk := await self._next(request):
                 body += chunk
                 self._held += len(chunk)
-                if len(body) > self._largest:
-                    raise web.HTTPRequestEntityTooLarge(self._largest, len(body))
+                if len(body) > largest:
+                    raise web.HTTPRequestEntityTooLarge(largest, len(body))
                 if self._held > self._limit:
                     raise Overloaded("too many pushes are on their way to this node; send the same request again in a moment")
             yield bytes(body)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable
+from functools import partial
 
 from aiohttp import web
 
 from server import errors
+from server.access.rates import Rate
 from server.errors import CloseCode
-from server.tokens import Claims, TokenError, TokenExpired, TokenKeyUnavailable
-from server.web.access import bearer, check_origin
-from server.web.context import CONFIG, COUNTERS, ROOMS, VERIFIER
+from server.tokens import Claims, TokenError, TokenKeyUnavailable
+from server.web.access import address_of, bearer, check_origin, count, identify
+from server.web.context import CONFIG, COUNTERS, RATES, REVOCATIONS, ROOMS, VERIFIER
 from server.web.delivery import deliver
 from server.web.membership import Membership
 from server.web.websocket import WebSocket, accept
@@ -30,13 +32,28 @@ DIALECT = Hocuspocus()
 
 
 async def collab_socket(request: web.Request) -> web.Response:
-    """Serve one Hocuspocus provider socket."""
+    """Serve one Hocuspocus provider socket. Raises `RateLimited` for who comes too often."""
     check_origin(request)
-    app = request.app
+    account = await _account(request)
     socket, response = accept(request)
-    connection = _Connection(socket, app, bearer(request))
+    connection = _Connection(socket, request, account)
     socket.serve(connection.receive, CloseCode.HANDSHAKE_TIMEOUT, connection.end)
     return response
+
+
+async def _account(request: web.Request) -> str | None:
+    """The account that the request's own token names, counted; None when the documents' tokens are to name it."""
+    app = request.app
+    if not bearer(request) and not app[CONFIG].open:
+        app[RATES].take(Rate.UNNAMED_HANDSHAKES, address_of(request))
+        return None
+    try:
+        claims = await identify(request)
+    except TokenError:
+        # Each document that has no better token is told so.
+        return None
+    count(request, Rate.HANDSHAKES, claims)
+    return claims.subject
 
 
 class _DocumentOutlet:
@@ -68,12 +85,18 @@ class _DocumentOutlet:
 class _Connection:
     """The documents of one socket."""
 
-    def __init__(self, outlet: WebSocket, app: web.Application, default_token: str) -> None:
+    def __init__(self, outlet: WebSocket, request: web.Request, account: str | None) -> None:
+        app = request.app
         self.outlet = outlet
         self._rooms = app[ROOMS]
         self._verifier = app[VERIFIER]
+        self._revocations = app[REVOCATIONS]
+        self._rates = app[RATES]
         self._counters = app[COUNTERS]
-        self._default_token = default_token
+        self._default_token = bearer(request)
+        self._address = address_of(request)
+        # The account that the socket was counted for last.
+        self._account = account
         limits = SessionLimits(documents=app[CONFIG].limits.max_socket_documents)
         self._session = Session(DIALECT, limits, anonymous=True)
         self._memberships: dict[str, Membership] = {}
@@ -114,9 +137,12 @@ class _Connection:
         document = document_of(address)
         try:
             claims = await self._verifier.verify(token or self._default_token)
+            self._count(claims.subject)
             if not claims.can_read(document):
                 raise Forbidden("this token may not read the document")
         except (TokenError, Forbidden) as error:
+            if isinstance(error, TokenError):
+                self._rates.take(Rate.REFUSALS, self._address)
             if isinstance(error, TokenKeyUnavailable):
                 raise
             self._leave(address)
@@ -128,6 +154,11 @@ class _Connection:
             waited = self._session.grant(address)
         self._count_held()
         return waited
+
+    def _count(self, account: str) -> None:
+        if account != self._account:
+            self._rates.take(Rate.HANDSHAKES, account)
+            self._account = account
 
     def _count_held(self) -> None:
         self._held = self._session.held
@@ -148,7 +179,8 @@ class _Connection:
             room,
             peer,
             claims,
-            expire=lambda: self.outlet.fail(TokenExpired("the token has expired; connect again with a new one")),
+            self._revocations,
+            refuse=partial(self._refuse, address),
             renew=lambda: self.outlet.write(binary(DIALECT.reauthenticate(address))),
         )
 
@@ -163,6 +195,11 @@ class _Connection:
         self._counters.documents_denied[code] += 1
         log.info("document denied", extra={"code": code, "reason": error.reason})
         self.outlet.write(binary(DIALECT.denied(address, error.reason)))
+
+    def _refuse(self, address: str, error: TokenError) -> None:
+        """A token ended. The whole socket does, since stock clients ask for new tokens only when they connect again."""
+        self._leave(address)
+        self.outlet.fail(error)
 
     def _leave(self, address: str) -> None:
         membership = self._memberships.pop(address, None)

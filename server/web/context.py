@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from server.access.ports import Carrier
+from server.access.rates import Rates
+from server.access.revocations import Revocations
 from server.config import Config
 from server.metrics import Counters
 from server.tokens import TokenVerifier
@@ -15,6 +18,10 @@ from sync.rooms.registry import Rooms
 BODIES = web.AppKey("bodies", Bodies)
 CONFIG = web.AppKey("config", Config)
 COUNTERS = web.AppKey("counters", Counters)
+CARRIERS: web.AppKey[tuple[Carrier, ...]] = web.AppKey("carriers", tuple)
+"""What keeps revocations and brings them to other nodes, if anything does."""
+RATES = web.AppKey("rates", Rates)
+REVOCATIONS = web.AppKey("revocations", Revocations)
 ROOMS = web.AppKey("rooms", Rooms)
 BUS: web.AppKey[Bus] = web.AppKey("bus", Bus)
 STORE: web.AppKey[Store] = web.AppKey("store", Store)

@@ -7,13 +7,14 @@ from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
+from server.access.rates import Rate
 from server.errors import CloseCode
-from server.tokens import Claims, TokenError, TokenExpired
-from server.web.access import bearer, check_origin
-from server.web.context import ROOMS, VERIFIER
+from server.tokens import Claims, TokenError
+from server.web.access import check_origin, count, identify
+from server.web.context import REVOCATIONS, ROOMS
 from server.web.delivery import deliver
 from server.web.membership import Membership
-from server.web.websocket import WebSocket, accept
+from server.web.websocket import accept
 from sync.protocol.errors import BadDocumentName
 from sync.protocol.frame import binary
 from sync.protocol.names import check_document_name
@@ -35,22 +36,30 @@ async def document_socket(request: web.Request) -> web.Response:
     """Serve one y-websocket provider.
 
     Who is refused is told so in the protocol (`permission denied`) and with a close code, since browsers do not show a page
-    the status of a refused WebSocket.
+    the status of a refused WebSocket. Raises `RateLimited` for who comes too often.
     """
     check_origin(request)
     verdict: Claims | TokenError | Forbidden | BadDocumentName
     try:
+        # The token first: whatever else is wrong, nobody opens sockets uncounted.
+        verdict = await identify(request)
+    except TokenError as error:
+        verdict = error
+    else:
+        count(request, Rate.HANDSHAKES, verdict)
+    try:
         document = _document(request)
-        verdict = await _admitted(request, document)
     except BadDocumentName as error:
         document, verdict = "", error
+    if isinstance(verdict, Claims) and not verdict.can_read(document):
+        verdict = Forbidden("this token may not read the document")
     socket, response = accept(request)
     try:
         if not isinstance(verdict, Claims):
             raise verdict
         peer = Peer(socket, DIALECT, document, author=verdict.subject, can_write=verdict.can_write(document))
         room = request.app[ROOMS].open(document)
-        membership = Membership(room, peer, verdict, expire=partial(_expire, socket))
+        membership = Membership(room, peer, verdict, request.app[REVOCATIONS], refuse=socket.fail)
     except (BadDocumentName, TokenError, RoomError) as error:
         socket.write(binary(DIALECT.denied(document, error.reason)))
         socket.fail(error)
@@ -74,10 +83,6 @@ def _receive(room: Room, peer: Peer, frame: bytes) -> None:
         deliver(room, peer, DIALECT.decode(frame, peer.address))
 
 
-def _expire(socket: WebSocket) -> None:
-    socket.fail(TokenExpired("the token has expired; connect again with a new one"))
-
-
 def _document(request: web.Request) -> str:
     """The document that the path names. Raises `BadDocumentName`.
 
@@ -88,11 +93,3 @@ def _document(request: web.Request) -> str:
     except UnicodeDecodeError:
         raise BadDocumentName from None
     return check_document_name(name)
-
-
-async def _admitted(request: web.Request, document: str) -> Claims | TokenError | Forbidden:
-    try:
-        claims = await request.app[VERIFIER].verify(bearer(request))
-    except TokenError as error:
-        return error
-    return claims if claims.can_read(document) else Forbidden("this token may not read the document")

@@ -1,4 +1,4 @@
-"""One document open on one socket: a peer in a room, for as long as its token allows."""
+"""One document open on one socket: a peer in a room, until its token expires or is revoked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from server.tokens import Claims
+from server.access.revocations import Admission, Revocations
+from server.tokens import Claims, TokenError, TokenExpired, TokenRevoked
 from sync.rooms.peer import Peer
 from sync.rooms.room import Room
 
@@ -15,30 +16,37 @@ RENEWAL_SECONDS = 30.0
 
 
 class Membership:
-    """A peer in a room. `renew` is called shortly before the token ends, and `expire` when it does."""
+    """A peer in a room. `renew` is called shortly before the token ends.
 
-    __slots__ = ("_expire", "_renew", "_timers", "peer", "room")
+    `refuse` is called when it does, or when it is revoked: the peer has left the room by then, and is to be told why.
+    """
+
+    __slots__ = ("_admission", "_refuse", "_renew", "_revocations", "_timers", "peer", "room")
 
     def __init__(
         self,
         room: Room,
         peer: Peer,
         claims: Claims,
+        revocations: Revocations,
         *,
-        expire: Callable[[], None],
+        refuse: Callable[[TokenError], None],
         renew: Callable[[], None] | None = None,
     ) -> None:
         self.room = room
         self.peer = peer
-        self._expire = expire
+        self._revocations = revocations
+        self._admission: Admission | None = None
+        self._refuse = refuse
         self._renew = renew
         self._timers: list[asyncio.TimerHandle] = []
         self.hold(claims)
         room.join(peer)
 
     def hold(self, claims: Claims) -> None:
-        """Go by these claims from now on: a renewed token."""
-        self._cancel()
+        """Go by these claims from now on: a renewed token, verified in this turn of the loop."""
+        self._let_go()
+        self._admission = self._revocations.admit(claims, self._revoked)
         self.peer.can_write = claims.can_write(self.room.name)
         self.peer.author = claims.subject
         if claims.expires_at is not None:
@@ -52,10 +60,21 @@ class Membership:
 
     def end(self) -> None:
         """Leave the room. Idempotent."""
-        self._cancel()
+        self._let_go()
         self.room.leave(self.peer)
 
-    def _cancel(self) -> None:
+    def _expire(self) -> None:
+        self.end()
+        self._refuse(TokenExpired("the token has expired; connect again with a new one"))
+
+    def _revoked(self, error: TokenRevoked) -> None:
+        self.end()
+        self._refuse(error)
+
+    def _let_go(self) -> None:
+        if self._admission is not None:
+            self._revocations.dismiss(self._admission)
+            self._admission = None
         for timer in self._timers:
             timer.cancel()
         self._timers = []

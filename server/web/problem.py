@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 RETRY_AFTER_SECONDS = 2
-"""When a client is told to come back that was refused for want of a store, a key, or room."""
+"""When a client is told to come back that was refused for want of a store, a key, or room, unless the error says when."""
 
 _HTTP_CODES = {
     400: "bad-request",
@@ -109,5 +109,5 @@ def _response(status: int, code: str, title: str, detail: str, fields: Mapping[s
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     if status in _RETRIED:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        response.headers["Retry-After"] = str(fields.get("retry_after", RETRY_AFTER_SECONDS))
     return response

@@ -7,7 +7,8 @@ from collections import Counter
 
 from aiohttp import web
 
-from server.web.access import bearer
+from server.access.rates import Rate
+from server.web.access import count, identify
 from server.web.context import BODIES, CONFIG, COUNTERS, ROOMS, VERIFIER
 from sync.protocol.push_codec import decode_push, encode_answer
 from sync.rooms.errors import StoreUnavailable
@@ -20,8 +21,11 @@ PUSH_SECONDS = 30.0
 async def push(request: web.Request) -> web.Response:
     """Take entries and give deltas; docs/protocol.md has the format. Errors become problem+json in the middleware."""
     app = request.app
-    claims = await app[VERIFIER].verify(bearer(request))
+    claims = await identify(request)
+    count(request, Rate.PUSHES, claims)
     async with app[BODIES].read(request) as body:
+        # The body may have taken its time, and the token may have ended meanwhile.
+        app[VERIFIER].recheck(claims)
         wanted = decode_push(body, request.content_type, max_entries=app[CONFIG].limits.max_push_entries)
         try:
             async with asyncio.timeout(PUSH_SECONDS):

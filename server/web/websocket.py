@@ -10,6 +10,7 @@ from typing import cast
 from aiohttp import web
 
 from crdt.errors import CrdtError
+from server.access.errors import AccessError
 from server.config import Limits
 from server.errors import CloseCode, answer
 from server.metrics import Counters
@@ -37,7 +38,7 @@ UNREAD_FACTOR = 4
 UNREAD_SECONDS = 30.0
 """... and is dropped when that lasts."""
 
-REFUSALS = (ProtocolError, CrdtError, RoomError, TokenError)
+REFUSALS = (ProtocolError, CrdtError, RoomError, TokenError, AccessError)
 """What a client can be told; anything else is an error of ours."""
 
 PASSING = (CloseCode.RESTART, CloseCode.TRY_LATER)

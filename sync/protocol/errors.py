@@ -155,15 +155,15 @@ class TooManyDocuments(ProtocolError):
 
 
 class UnsupportedContentType(ProtocolError):
-    """A push body is neither MessagePack nor JSON."""
+    """A body is of a content type that its resource does not take: a push is MessagePack or JSON."""
 
     code = "unsupported-content-type"
 
-    def __init__(self) -> None:
-        super().__init__("send application/msgpack or application/json")
+    def __init__(self, reason: str = "send application/msgpack or application/json") -> None:
+        super().__init__(reason)
 
 
 class BadRequest(ProtocolError):
-    """A push body that cannot be understood as a whole, or is over a bound. Nothing of it was looked at."""
+    """A body that cannot be understood as a whole, or is over a bound. Nothing of it was looked at."""
 
     code = "bad-request"

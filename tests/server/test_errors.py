@@ -8,6 +8,7 @@ import pytest
 
 from crdt import errors as crdt
 from server import tokens
+from server.access import errors as access
 from server.errors import ANSWERS, INTERNAL, CloseCode, answer, code
 from server.stores import errors as stores
 from sync.protocol import errors as protocol
@@ -22,7 +23,7 @@ def public_errors(module: ModuleType) -> list[type[Exception]]:
     ]
 
 
-ERRORS = [each for module in (crdt, protocol, rooms, tokens) for each in public_errors(module)]
+ERRORS = [each for module in (access, crdt, protocol, rooms, tokens) for each in public_errors(module)]
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -56,7 +57,7 @@ def test_status_and_close_code_agree(row: tuple[int, CloseCode, str]) -> None:
         CloseCode.TOO_BIG: {413},
         CloseCode.INTERNAL: {500},
         CloseCode.RESTART: {503},
-        CloseCode.TRY_LATER: {503},
+        CloseCode.TRY_LATER: {429, 503},
         CloseCode.MALFORMED: {400, 415},
         CloseCode.UNAUTHENTICATED: {401},
         CloseCode.FORBIDDEN: {403},

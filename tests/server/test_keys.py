@@ -66,7 +66,7 @@ async def signer() -> AsyncIterator[Signer]:
 
 @pytest.fixture
 async def verifier(signer: Signer) -> AsyncIterator[SignedTokens]:
-    verifier = SignedTokens(RemoteKeys(signer.url, clock=lambda: signer.now))
+    verifier = SignedTokens(RemoteKeys(signer.url, clock=lambda: signer.now), lambda claims: None)
     yield verifier
     await verifier.close()
 
@@ -165,7 +165,7 @@ async def test_what_is_no_set_of_keys_is_not_believed(
 
 
 async def test_a_signer_that_is_not_there_is_no_reason_to_fail_otherwise(signer: Signer) -> None:
-    verifier = SignedTokens(RemoteKeys("http://127.0.0.1:1/keys"))
+    verifier = SignedTokens(RemoteKeys("http://127.0.0.1:1/keys"), lambda claims: None)
     with pytest.raises(TokenKeyUnavailable):
         await verifier.verify(token(ED25519, "EdDSA", "a"))
     await verifier.close()

@@ -18,6 +18,7 @@ from server.keys import key_source
 from server.tokens import (
     MAX_SUBJECT_BYTES,
     MAX_TOKEN_BYTES,
+    MAX_TOKEN_ID_BYTES,
     NOT_BEFORE_LEEWAY,
     Claims,
     OpenAccess,
@@ -29,6 +30,7 @@ from server.tokens import (
     TokenMalformed,
     TokenMissing,
     TokenNotYet,
+    TokenRevoked,
     TokenWrongAudience,
     TokenWrongIssuer,
 )
@@ -37,8 +39,12 @@ SECRET = b"0123456789abcdef" * 2
 NOW = 1_800_000_000.0
 
 
+def nobody(claims: Claims) -> None:
+    """Nobody's token is revoked."""
+
+
 def verifier(**options: Any) -> SignedTokens:
-    return SignedTokens(key_source(Tokens(secret=SECRET)), now=lambda: NOW, **options)
+    return SignedTokens(key_source(Tokens(secret=SECRET)), options.pop("revoked", nobody), now=lambda: NOW, **options)
 
 
 def token(key: Any = SECRET, algorithm: str = "HS256", without: str = "", **claims: Any) -> str:
@@ -54,6 +60,11 @@ def confused(public_key: bytes) -> str:
     return f"{header}.{payload}.{base64url_encode(signature).decode()}"
 
 
+def signed(payload: bytes) -> str:
+    """A token over these bytes, also such that `jwt` itself refuses to sign."""
+    return jwt.PyJWS().encode(payload, SECRET, "HS256")
+
+
 async def test_a_good_token_names_its_bearer_and_what_they_may_do() -> None:
     claims = await verifier().verify(token(documents={"notes": "editor", "team/*": "viewer"}))
     assert (claims.subject, claims.expires_at) == ("ada", NOW + 60)
@@ -66,7 +77,7 @@ async def test_a_good_token_names_its_bearer_and_what_they_may_do() -> None:
 async def test_a_token_signed_with_the_private_half_of_the_key_file_is_believed() -> None:
     key = Ed25519PrivateKey.generate()
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    verify = SignedTokens(key_source(Tokens(public_key=pem)), now=lambda: NOW).verify
+    verify = SignedTokens(key_source(Tokens(public_key=pem)), nobody, now=lambda: NOW).verify
     assert (await verify(token(key, "EdDSA"))).subject == "ada"
     with pytest.raises(TokenForged):
         await verify(token(Ed25519PrivateKey.generate(), "EdDSA"))
@@ -98,6 +109,18 @@ async def test_a_token_signed_with_the_private_half_of_the_key_file_is_believed(
         (token(exp=10**30), TokenMalformed),
         (token(nbf=NOW + NOT_BEFORE_LEEWAY + 1), TokenNotYet),
         (token(nbf=[]), TokenMalformed),
+        (token(iat=NOW + NOT_BEFORE_LEEWAY + 1), TokenNotYet),
+        (token(iat=None), TokenMalformed),
+        (token(iat=True), TokenMalformed),
+        (token(iat=str(NOW)), TokenMalformed),
+        (token(iat=float("nan")), TokenMalformed),
+        (token(iat=float("-inf")), TokenMalformed),
+        (token(jti=""), TokenMalformed),
+        (token(jti="a\x00"), TokenMalformed),
+        (token(jti="x" * (MAX_TOKEN_ID_BYTES + 1)), TokenMalformed),
+        (signed(b'{"sub":"ada","exp":4000000000,"jti":7}'), TokenMalformed),
+        (signed(b'{"sub":"ada","exp":4000000000,"jti":null}'), TokenMalformed),
+        (signed(b'{"sub":"ada","exp":4000000000,"jti":"\\ud800"}'), TokenMalformed),
         (token(without="sub"), TokenMalformed),
         (token(sub=""), TokenMalformed),
         (token(sub=7), TokenMalformed),
@@ -118,7 +141,7 @@ async def test_a_bad_token_is_refused_for_its_own_reason(given_token: str, error
 
 
 async def test_a_signer_s_clock_may_be_a_little_ahead() -> None:
-    assert (await verifier().verify(token(nbf=NOW + NOT_BEFORE_LEEWAY, iat=NOW + 100))).subject == "ada"
+    assert (await verifier().verify(token(nbf=NOW + NOT_BEFORE_LEEWAY, iat=NOW + NOT_BEFORE_LEEWAY))).subject == "ada"
 
 
 async def test_audience_and_issuer_are_checked_when_configured() -> None:
@@ -210,7 +233,47 @@ async def test_an_open_server_lets_everyone_write() -> None:
 
 
 async def test_the_clock_is_the_system_s_unless_given() -> None:
-    verify = SignedTokens(key_source(Tokens(secret=SECRET))).verify
+    verify = SignedTokens(key_source(Tokens(secret=SECRET)), nobody).verify
     assert (await verify(token(exp=time.time() + 60))).subject == "ada"
     with pytest.raises(TokenExpired):
         await verify(token(exp=time.time() - 1))
+
+
+@pytest.mark.parametrize(
+    ("claim", "admin"), [(True, True), (False, False), (1, False), ("true", False), ([True], False), (None, False)]
+)
+async def test_nothing_but_true_makes_an_admin(claim: object, admin: bool) -> None:
+    assert (await verifier().verify(token(admin=claim))).admin is admin
+    assert not (await verifier().verify(token())).admin
+
+
+async def test_what_was_revoked_is_refused_when_verified_and_when_checked_again() -> None:
+    revoked: set[str | None] = set()
+
+    def check(claims: Claims) -> None:
+        if claims.token_id in revoked:
+            raise TokenRevoked("revoked")
+
+    tokens = verifier(revoked=check)
+    claims = await tokens.verify(token(jti="7"))
+    tokens.recheck(claims)
+    revoked.add("7")
+    with pytest.raises(TokenRevoked):
+        tokens.recheck(claims)
+    with pytest.raises(TokenRevoked):
+        await tokens.verify(token(jti="7"))
+    assert (await tokens.verify(token(jti="8"))).token_id == "8"
+
+
+async def test_checked_again_a_token_may_have_expired() -> None:
+    with pytest.raises(TokenExpired):
+        verifier().recheck(Claims.grant("ada", NOW, {}))
+
+
+async def test_the_life_of_tokens_is_bounded_where_that_is_asked_for() -> None:
+    verify = verifier(longest=3600.0).verify
+    assert (await verify(token(iat=NOW - 10, exp=NOW + 3590))).issued_at == NOW - 10
+    with pytest.raises(TokenMalformed, match="longer than 1 hours"):
+        await verify(token(iat=NOW - 10, exp=NOW + 3591))
+    with pytest.raises(TokenMalformed, match="iat"):
+        await verify(token())

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from pycrdt import Text
 
@@ -20,6 +20,7 @@ from ebbtide_client import (
     Connection,
     Document,
     Mode,
+    ServerBusy,
     Settings,
     Status,
     TokenRefused,
@@ -183,3 +184,45 @@ async def test_a_web_server_of_another_kind_is_named_and_asked_again(
         assert asked > 2
         [warning] = warnings(caplog)
         assert f"is {portal.make_url('/api/v1/sync')} an Ebbtide server?" in warning
+
+
+async def test_a_client_that_came_too_often_comes_back_when_it_was_told_to(
+    server: ServerProcess, tmp_path: Path, quick: Settings
+) -> None:
+    """A gate in front of a real server says 429 once, as the server does when there is a minute to wait."""
+    loop = asyncio.get_running_loop()
+    asked: list[float] = []
+
+    async def gate(request: web.Request) -> web.Response:
+        asked.append(loop.time())
+        if len(asked) == 1:
+            problem = {"code": "rate-limited", "detail": "more than 1 pushes were sent in a minute; come back in 1 s"}
+            return web.json_response(problem, status=429, headers={"Retry-After": "1"}, content_type="application/problem+json")
+        headers = {"Content-Type": request.headers["Content-Type"]}
+        async with (
+            ClientSession() as http,
+            http.post(f"{server.url}{request.path}", data=await request.read(), headers=headers) as answer,
+        ):
+            return web.Response(body=await answer.read(), status=answer.status, content_type=answer.content_type)
+
+    front = web.Application()
+    front.router.add_post("/api/v1/sync", gate)
+    served: AbstractAsyncContextManager[TestServer] = TestServer(front)
+    async with served as portal, Client(str(portal.make_url("/")), path=tmp_path / "a", settings=quick) as client:
+        document = await write(client, Mode.PUSH)
+        await reaches(document, lambda status: isinstance(status.problem, ServerBusy))
+        assert (document.status.unsynced, document.status.rejected) == (1, ())
+        await synced(document)
+    assert asked[1] - asked[0] >= 1.0
+
+
+async def test_a_socket_that_is_refused_says_when_to_come_back(tmp_path: Path, quick: Settings) -> None:
+    with ServerProcess(tmp_path / "data", "--rate-handshakes", "1") as server:
+        # Another socket at once, in the next minute if this one ends in between.
+        async with Client(server.url, path=tmp_path / "a", settings=quick) as client:
+            documents = [await client.open(name) for name in ("one", "two", "three")]
+            async with asyncio.timeout(PATIENCE):
+                while not any(isinstance(document.status.problem, ServerBusy) for document in documents):
+                    await asyncio.sleep(0.01)
+            [busy, *_] = [each.status.problem for each in documents if isinstance(each.status.problem, ServerBusy)]
+            assert 1 <= busy.retry_after <= 60

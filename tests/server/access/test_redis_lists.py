@@ -1,0 +1,209 @@
+"""Revocations and counts of several nodes in a real Redis that comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from server.access import redis_lists as module
+from server.access.errors import RateLimited, RevocationNotSpread
+from server.access.rates import Rate, Rates
+from server.access.redis_lists import RedisLists, open_lists
+from server.access.revocations import Kind, Revocation, Revocations
+from tests.harness.redis_server import RedisServer
+
+PATIENCE = 20.0
+HOURS = 24
+LIMIT = 10
+
+
+class Node:
+    def __init__(self, lists: RedisLists, revocations: Revocations, rates: Rates) -> None:
+        self.lists = lists
+        self.revocations = revocations
+        self.rates = rates
+
+    async def learns(self, *revocations: Revocation) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not set(revocations) <= set(self.revocations):
+                await asyncio.sleep(0.02)
+
+    async def is_healthy(self, value: bool = True) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while self.lists.healthy is not value:
+                await asyncio.sleep(0.02)
+
+
+Join = Callable[..., Awaitable[Node]]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+async def client(redis: RedisServer) -> AsyncIterator[Redis]:
+    client = Redis.from_url(redis.url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def join(redis: RedisServer) -> AsyncIterator[Join]:
+    nodes: list[Node] = []
+
+    async def join(prefix: str = "ebbtide", clock: Callable[[], float] = time.time) -> Node:
+        revocations = Revocations(HOURS, clock, lambda call: None)
+        rates = Rates(dict.fromkeys(Rate, LIMIT), clock)
+        nodes.append(Node(await open_lists(redis.url, prefix, revocations, rates, clock), revocations, rates))
+        return nodes[-1]
+
+    yield join
+    for node in nodes:
+        await node.lists.close()
+        await node.lists.close()
+
+
+def subject(name: str = "ada", at: float = 0.0) -> Revocation:
+    return Revocation(Kind.SUBJECT, name, at or float(int(time.time())))
+
+
+def revoked(node: Node, revocation: Revocation) -> Revocation:
+    return node.revocations.add(revocation)
+
+
+async def test_a_revocation_reaches_those_who_are_there_and_those_who_come(join: Join) -> None:
+    one, two = await join(), await join()
+    entry = revoked(one, subject())
+    await one.lists.spread(entry)
+    await two.learns(entry)
+    three = await join()
+    assert set(three.revocations) == {entry}, "it knows before it takes a connection"
+    other = await join("ebbtide2")
+    assert set(other.revocations) == set()
+
+
+async def test_the_later_time_stands_whoever_writes_last(join: Join, client: Redis) -> None:
+    one, two = await join(), await join()
+    now = float(int(time.time()))
+    await one.lists.spread(subject(at=now))
+    await two.lists.spread(subject(at=now - 100))
+    assert await client.zscore("ebbtide:revocations", "sada") == now
+    assert set((await join()).revocations) == {subject(at=now)}
+
+
+async def test_a_redis_that_was_restarted_empty_gets_it_all_back(
+    join: Join, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAGE", 4)
+    one, two = await join(), await join()
+    both = [subject(f"{number}") for number in range(10)]
+    for entry in both:
+        await one.lists.spread(revoked(one, entry))
+    await two.learns(*both)
+    redis.kill()
+    for node in (one, two):
+        await node.is_healthy(False)
+    alone = revoked(one, subject("while it was away"))
+    with pytest.raises(RevocationNotSpread):
+        await one.lists.spread(alone)
+    redis.start()
+    await two.learns(alone)
+    for node in (one, two):
+        await node.is_healthy()
+    three = await join()
+    assert set(three.revocations) == {*both, alone}
+
+
+async def test_what_redis_lost_without_a_word_is_written_again(
+    join: Join, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COMPARE_SECONDS", 0.1)
+    one = await join()
+    entry = revoked(one, subject())
+    await one.lists.spread(entry)
+    await client.flushall()
+    async with asyncio.timeout(PATIENCE):
+        while await client.zscore("ebbtide:revocations", "sada") != entry.at:
+            await asyncio.sleep(0.02)
+
+
+async def test_what_has_expired_is_neither_kept_nor_learnt(join: Join, client: Redis) -> None:
+    old = time.time() - HOURS * 3600 - 10
+    await client.zadd("ebbtide:revocations", {"sold": old, "snew": old + 100})
+    node = await join()
+    assert {each.name for each in node.revocations} == {"new"}
+    assert await client.zrange("ebbtide:revocations", 0, -1) == [b"snew"]
+    await node.lists.spread(revoked(node, subject()))
+    assert HOURS * 3600 <= await client.ttl("ebbtide:revocations") <= HOURS * 3600 + 60
+
+
+async def test_a_redis_that_hangs_holds_up_nobody_for_long(join: Join, redis: RedisServer) -> None:
+    one, two = await join(), await join()
+    redis.signal(signal.SIGSTOP)
+    entry = revoked(one, subject())
+    with pytest.raises(RevocationNotSpread):
+        await one.lists.spread(entry)
+    await two.is_healthy(False)
+    late = await join()
+    assert not late.lists.healthy
+    redis.signal(signal.SIGCONT)
+    for node in (two, late):
+        await node.learns(entry)
+
+
+async def test_a_full_redis_is_said_and_the_others_hear_all_the_same(join: Join, client: Redis) -> None:
+    one, two = await join(), await join()
+    await client.config_set("maxmemory", 1)
+    entry = revoked(one, subject())
+    with pytest.raises(RevocationNotSpread):
+        await one.lists.spread(entry)
+    await two.learns(entry)
+    await client.config_set("maxmemory", 0)
+    await one.lists.spread(entry)
+
+
+async def test_nodes_count_together(join: Join, client: Redis) -> None:
+    moment = 1_800_000_000.0
+
+    def clock() -> float:
+        return moment
+
+    one, two = await join(clock=clock), await join(clock=clock)
+    for _ in range(7):
+        one.rates.take(Rate.PUSHES, "ada")
+    two.rates.take(Rate.PUSHES, "ada")
+    name = f"ebbtide:rates:{int(moment // 60)}:pushes"
+
+    async def total() -> int:
+        return sum(int(each) for each in await client.hvals(name))
+
+    async with asyncio.timeout(PATIENCE):
+        while await total() < 8:
+            await asyncio.sleep(0.02)
+    assert 0 < await client.ttl(name) <= 120
+    assert all(b"ada" not in each for each in await client.hkeys(name))
+    # Whoever tells something is told the sum. Ten are two more, or three when the first was told too early.
+    taken = 0
+    while takes(two):
+        taken += 1
+        async with asyncio.timeout(PATIENCE):
+            while await total() < 8 + taken:
+                await asyncio.sleep(0.02)
+    assert 2 <= taken <= 3
+
+
+def takes(node: Node) -> bool:
+    try:
+        node.rates.take(Rate.PUSHES, "ada")
+    except RateLimited:
+        return False
+    return True
