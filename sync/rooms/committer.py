@@ -60,12 +60,14 @@ class Committer:
         await asyncio.gather(self.task, *self._housekeeping, return_exceptions=True)
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         retry = RETRY_FIRST
         while True:
             await self._work.wait()
             cursors, batch = self._gather()
             if not batch:
                 continue
+            begun = loop.time()
             try:
                 results = await self._store.append(batch)
             except StoreUnavailable as error:
@@ -85,8 +87,10 @@ class Committer:
             self.healthy = True
             retry = RETRY_FIRST
             self.commits += 1
+            seconds = loop.time() - begun
             for cursor, append, result in zip(cursors, batch, results, strict=True):
                 if isinstance(result, Appended):
+                    cursor.give_way(seconds)
                     self._appended(cursor, append)
                 else:
                     cursor.conflicted(result)

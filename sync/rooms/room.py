@@ -160,6 +160,7 @@ class Room:
 
     def news(self, news: News) -> None:
         """Take in what another node says of the document."""
+        self.log.heard_others()
         if isinstance(news, NewEntries):
             self.log.news(news)
         elif isinstance(news, PresenceWanted):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,8 +31,10 @@ def redis_programs() -> list[Path]:
 class RedisServer:
     """One redis-server that keeps nothing. A context manager: it runs inside."""
 
-    def __init__(self, folder: Path, program: Path | None = None, *, password: str = "") -> None:
+    def __init__(self, folder: Path, program: Path | None = None, *, password: str = "", settings: Sequence[str] = ()) -> None:
+        """`settings` are further flags of redis-server."""
         self._folder = folder
+        self._settings = settings
         self._program = program or redis_programs()[-1]
         self._password = password
         self.port = free_port()
@@ -47,7 +50,7 @@ class RedisServer:
         self._folder.mkdir(parents=True, exist_ok=True)
         command = [
             str(self._program), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-            "--dir", str(self._folder), *(["--requirepass", self._password] if self._password else []),
+            "--dir", str(self._folder), *(["--requirepass", self._password] if self._password else []), *self._settings,
         ]  # fmt: skip
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
