@@ -23,12 +23,8 @@ log = logging.getLogger(__name__)
 READ_PAGE = 1000
 """Entries read from the store at a time."""
 
-SLOW_SECONDS = 0.1
-GIVE_WAY = 0.25
-"""After an append that took longer than the first, the next of a shared document waits for this part of the time it took."""
-
-SHARED_SECONDS = 60.0
-"""For how long a document counts as shared after something was heard of another node."""
+CONTENDED_SECONDS = 30.0
+"""For how long a document counts as contended after another node was found to have appended to it."""
 
 
 class Snapshot(NamedTuple):
@@ -49,12 +45,11 @@ class LogCursor:
         "_acknowledge",
         "_appending",
         "_behind",
+        "_contended_at",
         "_failed",
         "_follow",
-        "_heard_others",
         "_limits",
         "_reading",
-        "_resting",
         "_since_snapshot",
         "_since_snapshot_bytes",
         "_snapshot",
@@ -101,8 +96,7 @@ class LogCursor:
         self._reading: asyncio.Task[None] | None = None
         self._appending = False
         self._behind = False
-        self._resting = False
-        self._heard_others = -SHARED_SECONDS
+        self._contended_at = -CONTENDED_SECONDS
         self._snapshot: Snapshot | None = None
         self._since_snapshot = 0
         self._since_snapshot_bytes = 0
@@ -111,6 +105,11 @@ class LogCursor:
     def reading(self) -> bool:
         """Whether what others appended is being read."""
         return self._reading is not None
+
+    @property
+    def contended(self) -> bool:
+        """Whether other nodes append to the document too, so that whoever does so next keeps them waiting."""
+        return asyncio.get_running_loop().time() - self._contended_at < CONTENDED_SECONDS
 
     async def load(self) -> bool:
         """Bring the document into memory; says whether others appended since it was there last. Raises `RoomError`."""
@@ -145,8 +144,8 @@ class LogCursor:
     # Appending
 
     def take(self) -> Append | None:
-        """What the committer is to append next, or None while others' entries have to be read or let in first."""
-        if self._reading is not None or self._resting or self.error is not None:
+        """What the committer is to append next, or None while others' entries have to be read first."""
+        if self._reading is not None or self.error is not None:
             return None
         drafts = self.journal.take()
         if not drafts:
@@ -169,21 +168,6 @@ class LogCursor:
             self._acknowledge(due)
         self._answered()
         return drafts
-
-    def give_way(self, seconds: float) -> None:
-        """The last append took so long: let other nodes that wait for the document come first.
-
-        They have to read on before they can append. Whoever was first could always be first again, and while the store is
-        slow the others' edits would never become durable.
-        """
-        loop = asyncio.get_running_loop()
-        if seconds > SLOW_SECONDS and loop.time() - self._heard_others < SHARED_SECONDS:
-            self._resting = True
-            loop.call_later(seconds * GIVE_WAY, self._rested)
-
-    def _rested(self) -> None:
-        self._resting = False
-        self._wake(self)
 
     def unanswered(self) -> None:
         """Whether what was taken is durable is not known: read on to find out, then try again."""
@@ -227,10 +211,6 @@ class LogCursor:
 
     # Reading
 
-    def heard_others(self) -> None:
-        """Another node has the document open."""
-        self._heard_others = asyncio.get_running_loop().time()
-
     def news(self, news: NewEntries) -> None:
         """Another node says what it appended. What is said of another lineage is of another document."""
         after, drafts, lineage = news
@@ -270,6 +250,7 @@ class LogCursor:
                     entries = entries[len(self.appended()) :]
                 if not entries:
                     break
+                self._contended_at = asyncio.get_running_loop().time()
                 if entries[0].seq != self.journal.head + 1:
                     raise StoreUnavailable("entries that this copy lacks were compacted; connect again")
                 self._move([entry.update for entry in entries])
@@ -291,7 +272,6 @@ class LogCursor:
     def _move(self, updates: Sequence[bytes]) -> None:
         """Others appended these, which are durable: the cursor moves behind them."""
         self._snapshot = None
-        self.heard_others()
         self._follow(updates)
         self.journal.head += len(updates)
         self._since_snapshot += len(updates)

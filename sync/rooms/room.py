@@ -160,7 +160,6 @@ class Room:
 
     def news(self, news: News) -> None:
         """Take in what another node says of the document."""
-        self.log.heard_others()
         if isinstance(news, NewEntries):
             self.log.news(news)
         elif isinstance(news, PresenceWanted):
