@@ -20,6 +20,7 @@ class Cluster:
         self.address = members.url(database)
         self._folder = folder
         self.nodes = [self.node("a"), self.node("b")]
+        members.know(*self.nodes)
 
     def node(
         self, name: str, *extra: str, store: str = "", bus: str = "", environ: dict[str, str] | None = None

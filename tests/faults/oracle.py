@@ -65,17 +65,32 @@ class People:
         del errors[PATIENCE_LOST]
         return errors
 
-    async def progress(self, edits: int = 10) -> None:
-        """Return when of each editor's edits from here on so many are acknowledged."""
-        goals = {editor: editor.written + edits for editor in self.editors}
+    async def progress(self, edits: int = 10, among: Sequence[Editor] = ()) -> None:
+        """Return when of each editor's edits from here on so many are acknowledged, or of these editors'."""
+        goals = {editor: editor.written + edits for editor in among or self.editors}
         await self.until(lambda: all(goal - 1 in editor.acknowledged for editor, goal in goals.items()), "progress")
+
+    async def exchange(self) -> None:
+        """Return when everybody has what the others have written by now."""
+        goals = {editor: editor.written for editor in self.editors if editor.written}
+
+        def all_seen() -> bool:
+            texts = {editor: editor.text for editor in self.editors}
+            return all(
+                f"<{editor.name}.{written - 1}>" in text
+                for editor, written in goals.items()
+                for reader, text in texts.items()
+                if reader.document == editor.document
+            )
+
+        await self.until(all_seen, "exchange", pause=0.2)
 
     async def all_acknowledged(self) -> None:
         """Write no more, and return when everything written is acknowledged."""
         self._done.set()
         await self.until(lambda: not any(editor.unacknowledged() for editor in self.editors), "acknowledgements")
 
-    async def until(self, true: Callable[[], bool], what: str) -> None:
+    async def until(self, true: Callable[[], bool], what: str, pause: float = 0.02) -> None:
         """Return when it is true. Fails, with the state of every editor, when that takes longer than patience lasts."""
         deadline = time.monotonic() + PATIENCE
         while not true():
@@ -84,7 +99,7 @@ class People:
                     task.result()
             if time.monotonic() > deadline:
                 raise AssertionError(f"no {what} in {PATIENCE:g} s:\n" + "\n".join(map(_line, self.editors)))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(pause)
 
 
 async def judge(people: People, urls: Sequence[str], store: Callable[[], Awaitable[Store]], title: str) -> None:

@@ -33,6 +33,7 @@ async def test_the_primary_goes_and_comes_back(cluster: Cluster, fault: str) -> 
         await people.progress()
         await asyncio.to_thread(members.recover)
         await people.progress()
+        await people.exchange()
         await judge(people, cluster.urls, cluster.store, f"The primary is {fault}")
         assert not people.errors(), "somebody noticed more than a pause"
     cluster.check_nodes()

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.harness.connections import owns_port
 from tests.harness.mongod import START_SECONDS, Member, ReplicaSet
 from tests.harness.proxy import Mode, Proxy
+from tests.harness.server_process import ServerProcess
 
 OUTSIDE = None
 """The source of connections that come from no member."""
@@ -21,6 +22,7 @@ class DividedSet(ReplicaSet):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, members=3)
         self._proxies = {member: Proxy(member.port, self._source_of) for member in self.members}
+        self._clients: list[ServerProcess] = []
         for member, proxy in self._proxies.items():
             member.address = f"127.0.0.1:{proxy.port}"
 
@@ -31,10 +33,14 @@ class DividedSet(ReplicaSet):
         for other in others:
             self._proxies[other].set(Mode.STALL, member)
 
-    def cut_off_completely(self) -> None:
-        """Nothing passes to any member."""
+    def know(self, *clients: ServerProcess) -> None:
+        """These may be cut off, with connections that they make from now on. To be called before they start."""
+        self._clients = [*clients]
+
+    def treat(self, client: ServerProcess, mode: Mode) -> None:
+        """What becomes of everything between this client and the members."""
         for proxy in self._proxies.values():
-            proxy.set(Mode.STALL)
+            proxy.set(mode, client)
 
     def heal(self) -> None:
         """Everything passes again."""
@@ -67,4 +73,5 @@ class DividedSet(ReplicaSet):
             proxy.close()
 
     def _source_of(self, port: int) -> Hashable:
-        return next((each for each in self.members if each.pid is not None and owns_port(each.pid, port)), OUTSIDE)
+        known = [*self.members, *(client for client in self._clients if client.running)]
+        return next((each for each in known if each.pid is not None and owns_port(each.pid, port)), OUTSIDE)
