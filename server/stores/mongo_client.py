@@ -41,6 +41,9 @@ TRANSACTION_ATTEMPTS = 50
 CONFLICT_PAUSE = 0.002
 """Seconds before a transaction that met another one is tried again, growing with every attempt."""
 
+HEARTBEAT_MS = 1000
+"""How often the members of the set are asked how they are, while nothing has changed."""
+
 Row = dict[str, Any]
 T = TypeVar("T")
 
@@ -171,6 +174,8 @@ def _client(url: str, options: MongoOptions) -> AsyncMongoClient[Row]:
     settings: dict[str, Any] = {
         "appname": "ebbtide",
         "connectTimeoutMS": milliseconds,
+        # A member that hangs is noticed, and what waits for it is let go, after this and the time to connect.
+        "heartbeatFrequencyMS": HEARTBEAT_MS,
         "journal": True,
         "maxPoolSize": options.pool_most,
         "minPoolSize": min(options.pool_least, options.pool_most),

@@ -18,6 +18,10 @@ RETRY_FIRST = 0.05
 RETRY_MOST = 2.0
 """Seconds between attempts while the store is away, doubling from the first to the most."""
 
+GIVE_WAY_LEAST = 0.03
+GIVE_WAY_PART = 0.25
+"""Seconds between two appends to contended documents, or, if that is longer, a part of the time that the first one took."""
+
 
 class Committer:
     """Takes what rooms have pending, appends it, and lets them acknowledge.
@@ -25,6 +29,11 @@ class Committer:
     One append is under way at a time. What arrives meanwhile gathers by itself and goes with the next, so a commit is as
     large as the store is slow, and as soon as possible when it is not. While the store is away everything waits, nothing
     is acknowledged, and `healthy` is False.
+
+    Documents that other nodes append to as well are *contended*. Such a node has to read on before its next try, so whoever
+    was first would be first again for as long as it has edits, and the others' would not become durable. Hence after an
+    append contended documents rest for a moment, all together, and appends are in one order on all nodes: who is first is
+    so for all contended documents, and the next time another node is.
     """
 
     def __init__(self, store: Store, bus: Bus, retain: int | None) -> None:
@@ -38,6 +47,9 @@ class Committer:
         self._unsettled: dict[LogCursor, None] = {}
         # Those that are to be appended on their own, to find out which of them the store cannot take.
         self._alone: dict[LogCursor, None] = {}
+        # Contended documents that have something to append, while they rest.
+        self._resting: dict[LogCursor, None] = {}
+        self._giving_way: asyncio.TimerHandle | None = None
         self.healthy = True
         """Whether the last attempt to append succeeded."""
         self.commits = 0
@@ -60,12 +72,14 @@ class Committer:
         await asyncio.gather(self.task, *self._housekeeping, return_exceptions=True)
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         retry = RETRY_FIRST
         while True:
             await self._work.wait()
             cursors, batch = self._gather()
             if not batch:
                 continue
+            begun = loop.time()
             try:
                 results = await self._store.append(batch)
             except StoreUnavailable as error:
@@ -85,11 +99,25 @@ class Committer:
             self.healthy = True
             retry = RETRY_FIRST
             self.commits += 1
+            seconds = loop.time() - begun
             for cursor, append, result in zip(cursors, batch, results, strict=True):
                 if isinstance(result, Appended):
+                    if cursor.contended:
+                        self._give_way(seconds)
                     self._appended(cursor, append)
                 else:
                     cursor.conflicted(result)
+
+    def _give_way(self, seconds: float) -> None:
+        if self._giving_way is None:
+            pause = max(GIVE_WAY_LEAST, seconds * GIVE_WAY_PART)
+            self._giving_way = asyncio.get_running_loop().call_later(pause, self._gave_way)
+
+    def _gave_way(self) -> None:
+        self._giving_way = None
+        resting, self._resting = self._resting, {}
+        for cursor in resting:
+            self.wake(cursor)
 
     def _corrupted(self, cursors: list[LogCursor], error: StoreCorrupted) -> None:
         """One of these documents is damaged in the store, and which is found out by appending each on its own."""
@@ -103,28 +131,31 @@ class Committer:
             cursor.unanswered()
 
     def _gather(self) -> tuple[list[LogCursor], list[Append]]:
-        cursors: list[LogCursor] = []
-        batch: list[Append] = []
+        found: list[tuple[LogCursor, Append]] = []
         size = 0
         while self._waiting and size < BATCH_BYTES:
             cursor = next(iter(self._waiting))
             if cursor in self._alone:
-                if batch:
+                if found:
                     break
                 del self._alone[cursor]
                 size = BATCH_BYTES
             del self._waiting[cursor]
+            if self._giving_way is not None and cursor.contended:
+                self._resting[cursor] = None
+                continue
             append = cursor.take()
             if append is None:
                 if cursor.error is not None or cursor.journal.idle:
                     del self._unsettled[cursor]
             else:
-                cursors.append(cursor)
-                batch.append(append)
+                found.append((cursor, append))
                 size += sum([len(draft.update) for draft in append.drafts])
         if not self._waiting:
             self._work.clear()
-        return cursors, batch
+        if any(cursor.contended for cursor, _ in found):
+            found.sort(key=_document)
+        return [cursor for cursor, _ in found], [append for _, append in found]
 
     def _appended(self, cursor: LogCursor, append: Append) -> None:
         cursor.appended()
@@ -148,3 +179,7 @@ class Committer:
         except (RoomError, ValueError) as error:
             # The log is whole without it; the next snapshot is tried when it is due.
             log.warning("snapshot not written", extra={"document": document, "reason": str(error)})
+
+
+def _document(found: tuple[LogCursor, Append]) -> str:
+    return found[1].document

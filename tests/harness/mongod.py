@@ -53,8 +53,14 @@ class Member:
         self._settings = settings
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
+        """Where the others of its set, and clients, reach it."""
         self._replica_set = replica_set
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None when it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> None:
         """Start it on what its folder holds."""
@@ -72,7 +78,7 @@ class Member:
     @property
     def running(self) -> bool:
         """Whether the process is there."""
-        return self._process is not None and self._process.poll() is None
+        return self.pid is not None
 
     def signal(self, number: int) -> None:
         """Send a signal, SIGSTOP and SIGCONT among them."""
@@ -88,7 +94,7 @@ class Member:
 
     def client(self) -> MongoClient[dict[str, Any]]:
         """A connection to this member alone. The caller closes it."""
-        return MongoClient(self.address, directConnection=True, serverSelectionTimeoutMS=2000)
+        return MongoClient("127.0.0.1", self.port, directConnection=True, serverSelectionTimeoutMS=2000)
 
     def wait_until_it_answers(self) -> None:
         """Return when it takes connections. Raises `TimeoutError` with the end of its log."""

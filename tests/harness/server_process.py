@@ -65,6 +65,11 @@ class ServerProcess:
         return self._running().pid
 
     @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def errors(self) -> str:
         """What the server wrote to standard error, in all its starts."""
         # Not seek and read: the server writes at the offset that both processes share.
@@ -72,7 +77,7 @@ class ServerProcess:
 
     def start(self, deadline: float = 30.0) -> None:
         """Start, and return when connections are accepted. Raises `ServerDidNotStart` after `deadline` seconds."""
-        if self._process is not None and self._process.poll() is None:
+        if self.running:
             raise RuntimeError("the server runs already")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "server", "serve", "--port", str(self.port), *self._arguments],
@@ -92,6 +97,10 @@ class ServerProcess:
             self.kill()
             raise ServerDidNotStart(self.errors or "the server said nothing")
         self.port = int(match[2])
+
+    def signal(self, number: int) -> None:
+        """Send a signal, SIGSTOP and SIGCONT among them."""
+        self._running().send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL, and wait until the process is gone. Does nothing when it is gone already."""

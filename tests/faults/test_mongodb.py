@@ -1,0 +1,39 @@
+"""The primary is killed, stopped or cut off while people write: they notice a pause in acknowledgements, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.cluster import Cluster
+from tests.faults.oracle import People, judge
+from tests.harness.mongod import Member
+from tests.harness.partition import DividedSet
+
+Fault = Callable[[DividedSet, Member], None]
+
+FAULTS: dict[str, Fault] = {
+    "killed": lambda members, primary: primary.kill(),
+    "stopped": lambda members, primary: primary.signal(signal.SIGSTOP),
+    "cut off": lambda members, primary: members.cut_off(primary),
+    "cut off from the members": lambda members, primary: members.cut_off(primary, clients_too=False),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_the_primary_goes_and_comes_back(cluster: Cluster, fault: str) -> None:
+    members = cluster.members
+    async with People(cluster.urls) as people:
+        await people.progress()
+        primary = members.primary()
+        FAULTS[fault](members, primary)
+        await people.progress()
+        await asyncio.to_thread(members.recover)
+        await people.progress()
+        await people.exchange()
+        await judge(people, cluster.urls, cluster.store, f"The primary is {fault}")
+        assert not people.errors(), "somebody noticed more than a pause"
+    cluster.check_nodes()
