@@ -6,17 +6,21 @@ from aiohttp import web
 
 from server.bus.local import LocalBus
 from server.bus.redis import RedisBus, open_redis
+from server.bus.siblings import SiblingBus, open_siblings
 from server.config import Config
+from server.gathering import Gathering
 from server.keys import key_source
+from server.meeting import METRICS, NEWS
 from server.memory import give_back
 from server.metrics import Counters, Metrics
 from server.stores.mongo import open_mongo
 from server.stores.mongo_client import MongoOptions
 from server.stores.sqlite import open_sqlite
+from server.supervisor import Worker
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
 from server.web.bodies import Bodies
 from server.web.collab_socket import collab_socket
-from server.web.context import BODIES, BUS, CONFIG, COUNTERS, ROOMS, SOCKETS, STORE, VERIFIER
+from server.web.context import BODIES, BUS, CONFIG, COUNTERS, GATHERING, ROOMS, SOCKETS, STORE, VERIFIER
 from server.web.document_socket import document_socket
 from server.web.health import routes
 from server.web.host import known_hosts
@@ -28,15 +32,16 @@ from sync.rooms.ports import Bus, Store
 from sync.rooms.registry import Rooms
 
 
-async def make_app(config: Config) -> web.Application:
+async def make_app(config: Config, worker: Worker | None = None) -> web.Application:
     """The server, ready to be run. The caller calls `close_app` at the end.
 
-    Raises `StoreUnusable` or `StoreUnavailable` when the database cannot be opened, `BusUnusable` for a wrong Redis,
-    `OSError` when its folder cannot be made.
+    `worker` is its place when it is one of several on this machine. Raises `StoreUnusable` or
+    `StoreUnavailable` when the database cannot be opened, `BusUnusable` for a wrong Redis, `OSError` when a folder cannot be
+    used.
     """
     store = await _store(config)
     try:
-        bus = await open_redis(config.bus, prefix=config.bus_prefix) if config.bus else LocalBus().connect()
+        bus = await _bus(config, worker)
     except BaseException:
         await store.close()
         raise
@@ -70,7 +75,13 @@ async def make_app(config: Config) -> web.Application:
     app.router.add_get(r"/ws/{document:[\s\S]*}", document_socket, allow_head=False)
     app.router.add_get("/collab", collab_socket, allow_head=False)
     app.router.add_post("/api/v1/sync", push)
-    app.router.add_routes(routes(store.check, lambda: sockets.draining, _metrics(counters, rooms, sockets, bus)))
+    metrics = _metrics(counters, rooms, sockets, bus)
+    gathering = None
+    if worker is not None:
+        gathering = Gathering(worker.folder / METRICS, worker.number, worker.workers, metrics.exposition)
+        await gathering.open()
+        app[GATHERING] = gathering
+    app.router.add_routes(routes(store.check, lambda: sockets.leaving, metrics, gathering))
     return app
 
 
@@ -80,6 +91,8 @@ async def close_app(app: web.Application) -> None:
     await app[BUS].close()
     await app[STORE].close()
     await app[VERIFIER].close()
+    if GATHERING in app:
+        await app[GATHERING].close()
 
 
 async def _store(config: Config) -> Store:
@@ -89,6 +102,12 @@ async def _store(config: Config) -> Store:
         return await open_sqlite(config.data / "ebbtide.sqlite")
     options = MongoOptions(storage.driver, storage.pool_most, storage.pool_least, storage.timeout, storage.reads)
     return await open_mongo(storage.url, options)
+
+
+async def _bus(config: Config, worker: Worker | None) -> Bus:
+    if config.bus:
+        return await open_redis(config.bus, prefix=config.bus_prefix)
+    return LocalBus().connect() if worker is None else await open_siblings(worker.folder / NEWS)
 
 
 def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets, bus: Bus) -> Metrics:
@@ -103,6 +122,9 @@ def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets, bus: Bus) -> Me
     if isinstance(bus, RedisBus):
         metrics.gauge("bus_healthy", "Whether Redis takes and gives news (1) or not (0).", lambda: bus.healthy)
         metrics.total("bus_dropped", "News that could not be sent; other nodes find it in the store.", lambda: bus.dropped)
+    elif isinstance(bus, SiblingBus):
+        metrics.gauge("bus_siblings", "Other workers of this machine that news go to.", lambda: bus.siblings)
+        metrics.total("bus_dropped", "News that could not be sent; other workers find it in the store.", lambda: bus.dropped)
     return metrics
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from server.config import Config
+from server.gathering import Gathering
 from server.metrics import Counters
 from server.tokens import TokenVerifier
 from server.web.bodies import Bodies
@@ -15,6 +16,7 @@ from sync.rooms.registry import Rooms
 BODIES = web.AppKey("bodies", Bodies)
 CONFIG = web.AppKey("config", Config)
 COUNTERS = web.AppKey("counters", Counters)
+GATHERING = web.AppKey("gathering", Gathering)
 ROOMS = web.AppKey("rooms", Rooms)
 BUS: web.AppKey[Bus] = web.AppKey("bus", Bus)
 STORE: web.AppKey[Store] = web.AppKey("store", Store)
