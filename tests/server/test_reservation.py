@@ -40,4 +40,3 @@ def test_a_host_of_another_machine() -> None:
     with pytest.raises(OSError, match="assign") as caught:
         ReservedPort("192.0.2.1", 0)
     assert caught.value.errno == errno.EADDRNOTAVAIL
-
