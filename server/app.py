@@ -13,21 +13,40 @@ from server.access.ports import Carrier
 from server.access.rates import Rate, Rates
 from server.access.redis_lists import open_lists
 from server.access.revocations import Revocations
+from server.bus.both import BothBuses
 from server.bus.either import EitherBus
 from server.bus.local import LocalBus
 from server.bus.mongo import MongoBus
-from server.bus.redis import RedisBus, open_redis
+from server.bus.redis import open_redis
+from server.bus.siblings import open_siblings
 from server.config import DEFAULT_RATES, Config
+from server.gathering import Gathering
+from server.instruments import instruments
 from server.keys import key_source
+from server.meeting import METRICS, NEWS
 from server.memory import give_back
-from server.metrics import Counters, Metrics
+from server.metrics import Counters
 from server.stores.mongo import MongoStore
 from server.stores.mongo_client import Mongo, MongoOptions, connect
 from server.stores.sqlite import open_sqlite
+from server.supervisor import Worker
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
 from server.web.bodies import Bodies
 from server.web.collab_socket import collab_socket
-from server.web.context import BODIES, BUS, CARRIERS, CONFIG, COUNTERS, RATES, REVOCATIONS, ROOMS, SOCKETS, STORE, VERIFIER
+from server.web.context import (
+    BODIES,
+    BUS,
+    CARRIERS,
+    CONFIG,
+    COUNTERS,
+    GATHERING,
+    RATES,
+    REVOCATIONS,
+    ROOMS,
+    SOCKETS,
+    STORE,
+    VERIFIER,
+)
 from server.web.document_socket import document_socket
 from server.web.health import routes
 from server.web.host import known_hosts
@@ -43,18 +62,18 @@ ADDRESS_FACTOR = 10
 """How many accounts an address may stand for that opens WebSockets before it names any."""
 
 
-async def make_app(config: Config) -> web.Application:
+async def make_app(config: Config, worker: Worker | None = None) -> web.Application:
     """The server, ready to be run. The caller calls `close_app` at the end.
 
-    Raises `StoreUnusable` or `StoreUnavailable` when the database cannot be opened, `BusUnusable` for a wrong Redis,
-    `OSError` when its folder cannot be made.
+    `worker` is its place when it is one of several on this machine. Raises `StoreUnusable` or `StoreUnavailable` when the
+    database cannot be opened, `BusUnusable` for a wrong Redis, `OSError` when a folder cannot be used.
     """
     revocations = Revocations(config.access.revocation_hours, time.time, asyncio.get_running_loop().call_soon)
     rates = _rates(config)
     async with AsyncExitStack() as opened:
         store, mongo = await _store(config)
         opened.push_async_callback(store.close)
-        bus = await _bus(config, mongo)
+        bus = await _bus(config, mongo, worker)
         opened.push_async_callback(bus.close)
         carriers = await _carriers(config, revocations, rates)
         opened.pop_all()
@@ -92,9 +111,13 @@ async def make_app(config: Config) -> web.Application:
     app.router.add_get("/collab", collab_socket, allow_head=False)
     app.router.add_post("/api/v1/sync", push)
     app.router.add_post("/api/v1/revocations", revoke)
-    metrics = _metrics(counters, rooms, sockets, bus)
-    _access_metrics(metrics, app)
-    app.router.add_routes(routes(store.check, lambda: sockets.draining, metrics))
+    metrics = instruments(app)
+    gathering = None
+    if worker is not None:
+        gathering = Gathering(worker.folder / METRICS, worker.number, worker.workers, metrics.exposition)
+        await gathering.open()
+        app[GATHERING] = gathering
+    app.router.add_routes(routes(store.check, lambda: sockets.leaving, metrics, gathering))
     return app
 
 
@@ -106,6 +129,8 @@ async def close_app(app: web.Application) -> None:
     await app[BUS].close()
     await app[STORE].close()
     await app[VERIFIER].close()
+    if GATHERING in app:
+        await app[GATHERING].close()
 
 
 async def _store(config: Config) -> tuple[Store, Mongo | None]:
@@ -119,34 +144,16 @@ async def _store(config: Config) -> tuple[Store, Mongo | None]:
     return MongoStore(mongo), mongo
 
 
-async def _bus(config: Config, mongo: Mongo | None) -> Bus:
-    redis = await open_redis(config.bus, prefix=config.bus_prefix) if config.bus else None
+async def _bus(config: Config, mongo: Mongo | None, worker: Worker | None) -> Bus:
+    if config.bus:
+        redis = await open_redis(config.bus, prefix=config.bus_prefix)
+        return redis if mongo is None else EitherBus(redis, MongoBus(mongo))
+    near = LocalBus().connect() if worker is None else await open_siblings(worker.folder / NEWS)
     if mongo is None:
-        return redis or LocalBus().connect()
+        return near
     stream = MongoBus(mongo)
-    if redis is not None:
-        return EitherBus(redis, stream)
     stream.start()
-    return stream
-
-
-def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets, bus: Bus) -> Metrics:
-    metrics = Metrics(counters)
-    committer = rooms.committer
-    metrics.gauge("sockets", "Open WebSockets.", lambda: len(sockets))
-    metrics.gauge("rooms", "Documents open on this node, in memory or resting.", lambda: len(rooms))
-    metrics.gauge("pending_bytes", "Bytes applied and not yet durable.", lambda: committer.pending_bytes)
-    metrics.gauge("store_healthy", "Whether the last append succeeded (1) or not (0).", lambda: committer.healthy)
-    metrics.total("commits", "Transactions of the group commit.", lambda: committer.commits)
-    metrics.total("entries", "Entries made durable.", lambda: committer.entries)
-    redis = bus.redis if isinstance(bus, EitherBus) else bus
-    if isinstance(redis, RedisBus):
-        metrics.gauge("bus_healthy", "Whether Redis takes and gives news (1) or not (0).", lambda: redis.healthy)
-        metrics.total("bus_dropped", "News that could not be sent; other nodes find it in the store.", lambda: redis.dropped)
-    stream = bus.stream if isinstance(bus, EitherBus) else bus
-    if isinstance(stream, MongoBus):
-        metrics.gauge("change_stream_open", "Whether news comes by a change stream of MongoDB (1).", lambda: stream.open)
-    return metrics
+    return stream if worker is None else BothBuses(near, stream)
 
 
 async def _carriers(config: Config, revocations: Revocations, rates: Rates) -> tuple[Carrier, ...]:
@@ -159,17 +166,6 @@ async def _carriers(config: Config, revocations: Revocations, rates: Rates) -> t
             carriers.append(await open_lists(config.bus, config.bus_prefix, revocations, rates))
         opened.pop_all()
     return tuple(carriers)
-
-
-def _access_metrics(metrics: Metrics, app: web.Application) -> None:
-    revocations, rates, carriers = app[REVOCATIONS], app[RATES], app[CARRIERS]
-    metrics.gauge("revocations", "Revocations that this node knows.", lambda: len(revocations))
-    metrics.total("rates_uncounted", "Requests admitted for want of a counter.", lambda: rates.uncounted)
-    metrics.gauge(
-        "revocations_shared",
-        "Whether revocations of other nodes arrive (1) or not (0).",
-        lambda: bool(carriers) and all(carrier.healthy for carrier in carriers),
-    )
 
 
 def _verifier(config: Config, revocations: Revocations) -> TokenVerifier:

@@ -33,7 +33,7 @@ DEFAULT_RATES = 3_000
 _SECRET_VARIABLE = "EBBTIDE_TOKEN_SECRET"  # noqa: S105 - a name, not a secret
 _MAX_KEY_FILE_BYTES = 64 * KIB
 _PREFIX = "EBBTIDE_"
-_ELSEWHERE = frozenset({"EBBTIDE_BENCH_CACHE", "EBBTIDE_MONGOD", "EBBTIDE_REDIS_SERVER", "EBBTIDE_TRACES"})
+_ELSEWHERE = frozenset({"EBBTIDE_BENCH_CACHE", "EBBTIDE_MONGOD", "EBBTIDE_NGINX", "EBBTIDE_REDIS_SERVER", "EBBTIDE_TRACES"})
 """Variables of the tests, the demo and the benchmarks, which start servers from their own environment."""
 
 
@@ -85,6 +85,12 @@ class Limits:
         "before a WebSocket that says nothing, or a push that stops coming, is given up",
     )
     drain_seconds: float = _option("--drain-seconds", values.seconds, 10.0, "that a shutdown may take")
+    drain_notice_seconds: float = _option(
+        "--drain-notice-seconds",
+        values.moment,
+        0.0,
+        "before a shutdown begins, in which /readyz fails and everybody is still served (default: 0)",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +161,7 @@ class Config:
 
     host: str = _option("--host", values.text, "127.0.0.1", "address to listen on")
     port: int = _option("--port", values.port, 8080, "port to listen on; 0 takes any free one")
+    workers: int = _option("--workers", values.processes, 1, "processes that share the port")
     data: Path = _option("--data", values.path, Path("data"), "folder of the database")  # noqa: RUF009 - a Path is immutable
     open: bool = _option("--open", values.boolean, False, "let anyone read and write; loopback hosts only")
     origins: tuple[str, ...] = _option("--origin", values.origins, (), "web origin that may open WebSockets; repeatable")

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -20,15 +21,28 @@ _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 _PARAMETER = re.compile(r"(?i)(token=|bearer\s+)[^&\s\"'\\]+")
 
 
-def configure(format_: str, level: str, stream: TextIO | None = None) -> None:
-    """Send the logs of the whole process to `stream` (stderr unless given), as `text` or `json`, from `level` up."""
+def configure(format_: str, level: str, stream: TextIO | None = None, *, worker: int | None = None) -> None:
+    """Send the logs of the whole process to `stream` (stderr unless given), as `text` or `json`, from `level` up.
+
+    With the number of a `worker`, every line has that as a field.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
+    if worker is not None:
+        handler.addFilter(_naming(worker))
     handler.setFormatter(JsonFormatter() if format_ == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # Its lines hold whole addresses, and with them the tokens of WebSockets; ours are counted instead.
     logging.getLogger("aiohttp.access").disabled = True
     for noisy in ("asyncio", "aiohttp"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+
+
+def _naming(worker: int) -> Callable[[logging.LogRecord], bool]:
+    def name(record: logging.LogRecord) -> bool:
+        record.worker = worker
+        return True
+
+    return name
 
 
 class JsonFormatter(logging.Formatter):

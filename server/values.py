@@ -46,6 +46,13 @@ def hops(given: str) -> int:
     return int(given)
 
 
+def processes(given: str) -> int:
+    """A number of processes for one machine: from 1 to 256."""
+    if not re.fullmatch(r"[0-9]{1,3}", given) or not 1 <= int(given) <= 256:
+        raise ValueError("a whole number from 1 to 256")
+    return int(given)
+
+
 def size(given: str) -> int:
     """Bytes, from `8388608` or `8MiB`."""
     match = re.fullmatch(r"([0-9]{1,12})(|B|KiB|MiB|GiB)", given)
@@ -62,6 +69,17 @@ def seconds(given: str) -> float:
         number = math.nan
     if not 0 < number <= 86_400:
         raise ValueError("a number of seconds above 0 and up to 86400")
+    return number
+
+
+def moment(given: str) -> float:
+    """Seconds from 0 to an hour."""
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 3_600:
+        raise ValueError("a number of seconds from 0 to 3600")
     return number
 
 

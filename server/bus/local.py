@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from server.bus.listeners import Listeners
 from sync.rooms.ports import Listener, News
 
 
@@ -34,7 +35,7 @@ class LocalEnd:
 
     def __init__(self, hub: LocalBus) -> None:
         self._hub = hub
-        self._listeners: dict[str, dict[Listener, None]] = {}
+        self._listeners = Listeners()
 
     def publish(self, document: str, news: News) -> None:
         """See `Bus.publish`."""
@@ -42,23 +43,15 @@ class LocalEnd:
 
     def subscribe(self, document: str, listener: Listener) -> None:
         """See `Bus.subscribe`."""
-        self._listeners.setdefault(document, {})[listener] = None
+        self._listeners.subscribe(document, listener)
 
     def unsubscribe(self, document: str, listener: Listener) -> None:
         """See `Bus.unsubscribe`."""
-        listeners = self._listeners.get(document)
-        if listeners is not None:
-            listeners.pop(listener, None)
-            if not listeners:
-                del self._listeners[document]
+        self._listeners.unsubscribe(document, listener)
 
     def hear(self, document: str, news: News) -> None:
         """Tell this end's listeners of the document."""
-        listeners = self._listeners.get(document, {})
-        for listener in list(listeners):
-            # An earlier one may have ended its subscription.
-            if listener in listeners:
-                listener(document, news)
+        self._listeners.tell(document, news)
 
     async def close(self) -> None:
         """See `Bus.close`."""

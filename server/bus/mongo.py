@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pymongo.errors import ConnectionFailure, CursorNotFound, PyMongoError
 
-from server.bus.redis_codec import LARGEST
+from server.bus.news import LARGEST
 from server.stores.mongo_client import Mongo, Row, awaited
 from server.stores.mongo_log import INTENTS
 from sync.rooms.ports import Draft, Listener, NewEntries, News

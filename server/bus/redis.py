@@ -15,7 +15,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 from server.bus.errors import BusUnusable
-from server.bus.redis_codec import MalformedNews, decode, encode
+from server.bus.news import MalformedNews, decode, encode
 from sync.rooms.ports import Listener, News, PresenceWanted
 
 log = logging.getLogger(__name__)

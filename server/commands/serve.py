@@ -7,15 +7,21 @@ import errno
 import gc
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from aiohttp import web
 
 from server.app import close_app, make_app
 from server.config import Config, parse
 from server.logs import configure
+from server.meeting import make_meeting_place
 from server.memory import deepen_stack
+from server.reservation import ReservedPort
+from server.supervisor import Supervisor, Worker
 from server.web.context import ROOMS, SOCKETS
 from server.web.runner import Runner
 from sync.rooms.errors import RoomError
@@ -28,6 +34,9 @@ BACKLOG = 1024
 KEEPALIVE_SECONDS = 30.0
 """How long a connection may be open without a whole request, before the first and between two."""
 
+ENDING_SECONDS = 5.0
+"""How much longer than their own bounds workers may take to end before they are killed."""
+
 CLOSING_SHARE = 0.2
 """Of the time for a shutdown, the part over which sockets are closed. The rest is for commits that are slow."""
 
@@ -37,6 +46,10 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     config = parse(argv, environ)
     configure(config.log_format, config.log_level)
     deepen_stack()
+    return _run(config) if config.workers == 1 else _run_workers(config)
+
+
+def _run(config: Config, worker: Worker | None = None) -> int:
     try:
         import uvloop
 
@@ -44,16 +57,35 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except ImportError:
         runner = asyncio.Runner()
     with runner:
-        return runner.run(serve(config))
+        return runner.run(serve(config, worker))
 
 
-async def serve(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status."""
+def _run_workers(config: Config) -> int:
+    """The parent of the workers: it holds the port, and has a folder where they meet."""
     try:
-        app = await make_app(config)
+        port = ReservedPort(config.host, config.port)
+    except OSError as error:
+        return _cannot_listen(config, error)
+    config = replace(config, port=port.port)
+
+    def work(worker: Worker) -> int:
+        configure(config.log_format, config.log_level, worker=worker.number)
+        return _run(config, worker)
+
+    limits = config.limits
+    patience = limits.drain_notice_seconds + limits.drain_seconds + ENDING_SECONDS
+    with make_meeting_place() as folder:
+        return Supervisor(config.workers, Path(folder), work, lambda: _listening(config, config.port), patience).run()
+
+
+async def serve(config: Config, worker: Worker | None = None) -> int:
+    """Serve until SIGTERM or SIGINT, or until the worker's parent is gone; the exit status."""
+    try:
+        app = await make_app(config, worker)
     except RoomError as error:
         print(f"ebbtide: {error.reason}", file=sys.stderr)
-        return 2
+        # The others serve meanwhile: what passes by itself is no reason to end them.
+        return 1 if worker and worker.again and error.transient else 2
     except OSError as error:
         print(
             f"ebbtide: the folder {config.data} cannot be used ({error.strerror}); make it, or name another with --data",
@@ -64,6 +96,14 @@ async def serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
+    if worker:
+
+        def orphaned(parent: socket.socket) -> None:
+            loop.remove_reader(parent)
+            log.error("the parent is gone, so this worker ends too")
+            stop.set()
+
+        loop.add_reader(worker.parent, orphaned, worker.parent)
     runner = Runner(
         app,
         access_log=None,
@@ -73,21 +113,28 @@ async def serve(config: Config) -> int:
         keepalive_timeout=KEEPALIVE_SECONDS,
     )
     await runner.setup()
-    site = web.TCPSite(runner, config.host, config.port, backlog=BACKLOG)
+    site = web.TCPSite(runner, config.host, config.port, backlog=BACKLOG, reuse_port=worker is not None)
     try:
         await site.start()
     except OSError as error:
-        print(f"ebbtide: cannot listen on {config.host}:{config.port}: {_why_not(error)}", file=sys.stderr)
         await close_app(app)
-        return 2
+        return _cannot_listen(config, error)
     # Modules and the application live as long as the process; what follows is mostly acyclic and freed by counting.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    print(f"ebbtide listening on {_address(runner, config)}", flush=True)
+    if worker:
+        worker.serves()
+    else:
+        _listening(config, runner.addresses[0][1])
     committer = app[ROOMS].committer.task
     waiter = loop.create_task(stop.wait())
     watch = loop.create_task(app[SOCKETS].watch())
     await asyncio.wait({waiter, watch, committer}, return_when=asyncio.FIRST_COMPLETED)
+    app[SOCKETS].leaving = True
+    if waiter.done():
+        notice = config.limits.drain_notice_seconds
+        log.info("asked to stop", extra={"connections": len(app[SOCKETS]), "notice_seconds": notice})
+        await asyncio.wait({watch, committer}, timeout=notice, return_when=asyncio.FIRST_COMPLETED)
     for task in (committer, watch):
         if task.done():
             log.critical("the server cannot go on, ending the process", exc_info=task.exception())
@@ -100,7 +147,6 @@ async def serve(config: Config) -> int:
 
 
 async def _drain(app: web.Application, site: web.TCPSite, seconds: float) -> None:
-    log.info("stopping", extra={"connections": len(app[SOCKETS])})
     await site.stop()
     app[ROOMS].stop()
     try:
@@ -122,7 +168,11 @@ def _why_not(error: OSError) -> str:
     return str(error.strerror)
 
 
-def _address(runner: web.AppRunner, config: Config) -> str:
-    port = runner.addresses[0][1]
+def _listening(config: Config, port: int) -> None:
     host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"http://{host}:{port}"
+    print(f"ebbtide listening on http://{host}:{port}", flush=True)
+
+
+def _cannot_listen(config: Config, error: OSError) -> int:
+    print(f"ebbtide: cannot listen on {config.host}:{config.port}: {_why_not(error)}", file=sys.stderr)
+    return 2

@@ -8,6 +8,7 @@ from server.access.ports import Carrier
 from server.access.rates import Rates
 from server.access.revocations import Revocations
 from server.config import Config
+from server.gathering import Gathering
 from server.metrics import Counters
 from server.tokens import TokenVerifier
 from server.web.bodies import Bodies
@@ -20,6 +21,7 @@ CONFIG = web.AppKey("config", Config)
 COUNTERS = web.AppKey("counters", Counters)
 CARRIERS: web.AppKey[tuple[Carrier, ...]] = web.AppKey("carriers", tuple)
 """What keeps revocations and brings them to other nodes, if anything does."""
+GATHERING = web.AppKey("gathering", Gathering)
 RATES = web.AppKey("rates", Rates)
 REVOCATIONS = web.AppKey("revocations", Revocations)
 ROOMS = web.AppKey("rooms", Rooms)

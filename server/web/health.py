@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from server.gathering import Gathering
 from server.metrics import CONTENT_TYPE, Metrics
 from sync.rooms.errors import ShuttingDown, StoreUnavailable
 
@@ -14,11 +15,18 @@ CHECK_SECONDS = 2.0
 """How long `/readyz` waits for the store."""
 
 
-def routes(check: Callable[[], Awaitable[None]], draining: Callable[[], bool], metrics: Metrics) -> list[web.RouteDef]:
+def routes(
+    check: Callable[[], Awaitable[None]],
+    draining: Callable[[], bool],
+    metrics: Metrics,
+    gathering: Gathering | None = None,
+) -> list[web.RouteDef]:
     """The three resources.
 
     `check` returns when the store can be written to and raises `StoreUnavailable` when it cannot; `draining` says
-    whether the node is shutting down. What `/readyz` raises is for the middleware of `server.web.problem` to answer.
+    whether the node is shutting down; `gathering` has the metrics of all workers where there are several.
+
+    What `/readyz` raises is for the middleware of `server.web.problem` to answer.
     """
 
     async def alive(_: web.Request) -> web.Response:
@@ -34,6 +42,7 @@ def routes(check: Callable[[], Awaitable[None]], draining: Callable[[], bool], m
         return web.json_response({"status": "ready"})
 
     async def scrape(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+        exposition = metrics.exposition() if gathering is None else await gathering.exposition()
+        return web.Response(body=exposition, headers={"Content-Type": CONTENT_TYPE})
 
     return [web.get("/healthz", alive), web.get("/readyz", ready), web.get("/metrics", scrape)]

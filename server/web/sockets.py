@@ -46,6 +46,8 @@ class Sockets:
         self._open: dict[OpenSocket, int] = {}
         self._groups: list[dict[OpenSocket, None]] = [{} for _ in range(PING_SECONDS)]
         self._group = 0
+        self.leaving = False
+        """Whether the server is about to stop, or stops: others are told to send nobody here any more."""
         self.draining = False
         """Whether the server stops: nobody new is let in."""
 
@@ -93,7 +95,7 @@ class Sockets:
 
     async def drain(self, seconds: float) -> None:
         """Close all with 1012, each after a moment of its own within `seconds`, and name a further moment to come back."""
-        self.draining = True
+        self.leaving = self.draining = True
         loop = asyncio.get_running_loop()
         for socket in self:
             retry = random.uniform(0, RETRY_SPREAD)  # noqa: S311 - spreads load, guards nothing

@@ -285,6 +285,18 @@ class LogCursor:
                 self.news(news)
         self._wake(self)
 
+    async def catch_up(self) -> None:
+        """Return when the document has all that the log had at the call. Raises `StoreUnavailable`."""
+        full = True
+        while full and self.error is None:
+            ahead = await self._store.read(self.name, self.journal.head, READ_PAGE)
+            full = len(ahead) == READ_PAGE
+            if ahead:
+                head = ahead[-1].seq
+                self.news(NewEntries(head, (), self.lineage))
+                while self.journal.head < head and self.error is None:
+                    await asyncio.sleep(0.005)
+
     async def _learn_lineage(self) -> None:
         """The document was not there when we looked; another node may have made it, and its lineage is the document's."""
         lineage = (await self._store.load(self.name)).lineage

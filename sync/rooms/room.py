@@ -187,8 +187,8 @@ class Room:
         try:
             for start in range(0, len(updates), PUSH_SLICE):
                 await self.loaded()
-                piece = updates[start : start + PUSH_SLICE]
-                outcomes += self._apply_pushed(piece, author, device, lineages[start : start + PUSH_SLICE])
+                piece = slice(start, start + PUSH_SLICE)
+                outcomes += await self._take_pushed(updates[piece], author, device, lineages[piece])
                 await asyncio.sleep(0)
             return outcomes, await self.journal.wait(self.journal.applied)
         finally:
@@ -285,6 +285,20 @@ class Room:
         if fresh:
             self._relay(document, fresh)
             self._wake(self.log)
+
+    async def _take_pushed(
+        self, updates: Sequence[bytes], author: str, device: str, lineages: Sequence[str | None]
+    ) -> list[Outcome]:
+        outcomes = self._apply_pushed(updates, author, device, lineages)
+        missing = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, MissingCauses)]
+        if missing:
+            # Their causes may have become durable through another node, of which this one has not heard yet.
+            await self.log.catch_up()
+            await self.loaded()
+            again = [updates[index] for index in missing], author, device, [lineages[index] for index in missing]
+            for index, outcome in zip(missing, self._apply_pushed(*again), strict=True):
+                outcomes[index] = outcome
+        return outcomes
 
     def _apply_pushed(
         self, updates: Sequence[bytes], author: str, device: str, lineages: Sequence[str | None]

@@ -70,6 +70,12 @@ class ServerProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def workers(self) -> list[int]:
+        """The process ids of its workers, in the order of their start; none where there is one process."""
+        pid = self.pid
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    @property
     def errors(self) -> str:
         """What the server wrote to standard error, in all its starts."""
         # Not seek and read: the server writes at the offset that both processes share.

@@ -12,8 +12,8 @@ import pytest
 from redis.asyncio import Redis
 
 from server.bus.errors import BusUnusable
+from server.bus.news import MalformedNews, decode, encode
 from server.bus.redis import ANSWER_SECONDS, RedisBus, open_redis
-from server.bus.redis_codec import MalformedNews, decode, encode
 from sync.rooms.ports import Bus, Draft, NewEntries, NewPresence, PresenceWanted
 from tests.contracts.bus import ONE, BusContract, Connect, Ear
 from tests.harness.redis_server import NEWEST, OLD, RedisCluster, RedisServer, redis_program
