@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, TypeVar, cast
@@ -69,6 +70,8 @@ class Mongo(NamedTuple):
     """`documents` as listings may read it."""
     durable: WriteConcern
     timeout: float
+    feed: str = ""
+    """The name of the changes feed, which the database keeps."""
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncClientSession]:
@@ -147,7 +150,7 @@ async def connect(url: str, options: MongoOptions) -> Mongo:
     mongo = Mongo(client, log, documents, parts, uploads, meta, listing, durable, options.timeout)
     try:
         await _demand_guarantees(client, place)
-        await _prepare(database, mongo, place)
+        feed = await _prepare(database, mongo, place)
     except StoreUnusable:
         await mongo.close()
         raise
@@ -159,7 +162,7 @@ async def connect(url: str, options: MongoOptions) -> Mongo:
     except BaseException:
         await mongo.close()
         raise
-    return mongo
+    return mongo._replace(feed=feed)
 
 
 def _client(url: str, options: MongoOptions) -> AsyncMongoClient[Row]:
@@ -208,7 +211,8 @@ async def _demand_guarantees(client: AsyncMongoClient[Row], place: str) -> None:
         raise StoreUnusable(place, f"keeps data with the storage engine {engine['name']}, which is not durable")
 
 
-async def _prepare(database: Any, mongo: Mongo, place: str) -> None:
+async def _prepare(database: Any, mongo: Mongo, place: str) -> str:
+    """Make what is missing; the name of the changes feed."""
     for each in COLLECTIONS:
         try:
             await database.create_collection(each)
@@ -225,6 +229,9 @@ async def _prepare(database: Any, mongo: Mongo, place: str) -> None:
         await mongo.meta.update_one({"_id": "schema"}, {"$setOnInsert": {"version": SCHEMA_VERSION}}, upsert=True)
     elif schema["version"] != SCHEMA_VERSION:
         raise StoreUnusable(place, f"has schema {schema['version']} and this program knows {SCHEMA_VERSION}; use a newer one")
+    while (feed := await mongo.meta.find_one({"_id": "feed"})) is None:
+        await mongo.meta.update_one({"_id": "feed"}, {"$setOnInsert": {"name": secrets.token_hex(8)}}, upsert=True)
+    return str(feed["name"])
 
 
 @contextmanager
