@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from server.commands import serve
-from server.config import ConfigError
+from server.options import ConfigError
 
 Command = Callable[[Sequence[str], Mapping[str, str]], int]
 """Runs with the words after its name and the process's environment; returns the exit status. Raises `ConfigError`."""

@@ -1,4 +1,4 @@
-"""The composition root: the only file that names concrete backends."""
+"""The composition root: beside `server/stores/opening.py`, the only file that names concrete backends."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from server.config import Config
 from server.keys import key_source
 from server.memory import give_back
 from server.metrics import Counters, Metrics
-from server.stores.mongo import open_mongo
-from server.stores.mongo_client import MongoOptions
-from server.stores.sqlite import open_sqlite
+from server.stores.opening import open_store
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
 from server.web.bodies import Bodies
 from server.web.collab_socket import collab_socket
@@ -24,7 +22,7 @@ from server.web.problem import middleware
 from server.web.sockets import Sockets
 from server.web.sync import push
 from sync.rooms.limits import RoomLimits
-from sync.rooms.ports import Bus, Store
+from sync.rooms.ports import Bus
 from sync.rooms.registry import Rooms
 
 
@@ -34,7 +32,7 @@ async def make_app(config: Config) -> web.Application:
     Raises `StoreUnusable` or `StoreUnavailable` when the database cannot be opened, `BusUnusable` for a wrong Redis,
     `OSError` when its folder cannot be made.
     """
-    store = await _store(config)
+    store = await open_store(config.storage, config.data)
     try:
         bus = await open_redis(config.bus, prefix=config.bus_prefix) if config.bus else LocalBus().connect()
     except BaseException:
@@ -80,15 +78,6 @@ async def close_app(app: web.Application) -> None:
     await app[BUS].close()
     await app[STORE].close()
     await app[VERIFIER].close()
-
-
-async def _store(config: Config) -> Store:
-    storage = config.storage
-    if not storage.url:
-        config.data.mkdir(parents=True, exist_ok=True)
-        return await open_sqlite(config.data / "ebbtide.sqlite")
-    options = MongoOptions(storage.driver, storage.pool_most, storage.pool_least, storage.timeout, storage.reads)
-    return await open_mongo(storage.url, options)
 
 
 def _metrics(counters: Counters, rooms: Rooms, sockets: Sockets, bus: Bus) -> Metrics:
