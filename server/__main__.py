@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from server.commands import serve
+from server.commands import backup, copy, restore, serve, verify
 from server.options import ConfigError
 
 Command = Callable[[Sequence[str], Mapping[str, str]], int]
@@ -15,6 +15,10 @@ Command = Callable[[Sequence[str], Mapping[str, str]], int]
 
 COMMANDS: dict[str, tuple[Command, str]] = {
     "serve": (serve.run, "run the server"),
+    "backup": (backup.run, "bring a backup up to date with a store"),
+    "restore": (restore.run, "put a backup into a store, as it was at any time"),
+    "verify": (verify.run, "check every document of a store or a backup"),
+    "copy": (copy.run, "move documents from one store to another"),
 }
 
 

@@ -138,8 +138,9 @@ def _parsed(usage: Usage, argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _epilog(usage: Usage) -> str:
-    each = usage.options[-1]
-    return f"Options that say where and how are variables too: {each.flag} is {each.variable}. A flag wins over its variable."
+    which, each = "Options" if usage.flags else "All options", usage.options[-1]
+    but = f", except for {', '.join(flag.flag for flag in usage.flags)}" if usage.flags else ""
+    return f"{which} are variables too{but}: {each.flag} is {each.variable}. A flag wins over its variable."
 
 
 def _flag_value(option: Option, text: str | list[str]) -> Any:
