@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,9 +35,7 @@ class Archive:
         with ExitStack() as opened:
             self._segments = Segments(folder, write=write)
             opened.callback(self._segments.close)
-            self._index = self._open_index(folder, opened)
-            opened.callback(self._index.close)
-            self._catch_up()
+            self._index = opened.enter_context(closing(self._current_index(folder, write, opened)))
             if write:
                 self._segments.cut(self._index.progress().end)
             elif not self._index.progress().time:
@@ -130,22 +128,31 @@ class Archive:
         self._index.note(record, place, place, len(frame))
         self._written += len(frame)
 
-    def _open_index(self, folder: Path, opened: ExitStack) -> Index:
+    def _current_index(self, folder: Path, write: bool, opened: ExitStack) -> Index:
         try:
-            return Index(folder / INDEX)
+            return self._caught_up(folder / INDEX)
         except sqlite3.OperationalError:
-            # A folder that cannot be written to can be read.
-            elsewhere = opened.enter_context(tempfile.TemporaryDirectory(prefix="ebbtide-"))
-            return Index(Path(elsewhere) / INDEX)
+            if write:
+                raise
+        # Where nothing can be written to, or another reader does so just now, a backup can be read all the same.
+        elsewhere = opened.enter_context(tempfile.TemporaryDirectory(prefix="ebbtide-"))
+        return self._caught_up(Path(elsewhere) / INDEX)
 
-    def _catch_up(self) -> None:
-        """Let the index read on to the last commit."""
-        for place, end, record in self._segments.scan(self._index.progress().end):
-            try:
-                self._index.note(record, place, end, end.offset - place.offset)
-            except ValueError as error:
-                raise ArchiveDamaged(self._segments.path(place.segment), f"{error}, at byte {place.offset}") from None
-        self._index.forget_uncommitted()
+    def _caught_up(self, path: Path) -> Index:
+        """The index, made when missing, having read on to the last commit."""
+        index = Index(path)
+        try:
+            for place, end, record in self._segments.scan(index.progress().end):
+                try:
+                    index.note(record, place, end, end.offset - place.offset)
+                except ValueError as error:
+                    file = self._segments.path(place.segment)
+                    raise ArchiveDamaged(file, f"{error}, at byte {place.offset}") from None
+            index.forget_uncommitted()
+        except BaseException:
+            index.close()
+            raise
+        return index
 
 
 def _milliseconds() -> int:
