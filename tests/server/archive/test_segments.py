@@ -12,15 +12,14 @@ from server.archive.frames import Commit, Damage, encode
 from server.archive.segments import TITLE, Place, Segments
 
 ROOT = Path(__file__).parents[3]
+START = Place(0, 0)
 
 
 def write(folder: Path, first: int, last: int) -> list[Place]:
     """Write records with these numbers, each with a commit; the ends of the commits."""
     opened = Segments(folder, write=True)
-    end = Place(0, 0)
-    for _, end, _ in opened.scan(Place(0, 0)):
-        pass
-    opened.cut(end)
+    ends = [end for _, end, record in opened.scan(START) if isinstance(record, Commit)]
+    opened.cut(ends[-1] if ends else START)
     ends = []
     for number in range(first, last + 1):
         opened.append(encode(Damage(f"d{number}", "x" * 100)))
@@ -30,7 +29,7 @@ def write(folder: Path, first: int, last: int) -> list[Place]:
     return ends
 
 
-def numbers(folder: Path, start: Place = Place(0, 0)) -> list[int]:
+def numbers(folder: Path, start: Place = START) -> list[int]:
     """The commits that are found."""
     opened = Segments(folder, write=False)
     try:
