@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.archive.kit import adopt_aged, append, contents_of, fill, sqlite, texts
-from tests.server.commands.kit import ebbtide, refused
+from server.__main__ import main
+from tests.server.archive.kit import adopt_aged, append, backed_up, contents_of, fill, sqlite, texts
+from tests.server.commands.kit import Ended, ebbtide, refused
 
 T0 = 1_700_000_000_000  # 2023-11-14T22:13:20Z
 FILE = "ebbtide.sqlite"
@@ -90,14 +91,30 @@ async def test_moving_house(data: Path, tmp_path: Path) -> None:
     assert await contents_of(target / FILE) == await contents_of(data / FILE)
 
 
-async def test_what_cannot_be_done_is_one_line(data: Path, tmp_path: Path) -> None:
-    folder, store = str(tmp_path / "backup"), ("--data", str(data))
-    ebbtide("backup", folder, *store)
+async def test_what_cannot_be_done_has_status_2_and_one_line(data: Path, tmp_path: Path) -> None:
+    assert "there is no such database" in refused(ebbtide("verify", "--data", str(tmp_path / "none")))
+    assert "SOURCE and TARGET are the same store" in refused(ebbtide("copy", f"sqlite:{data}", f"sqlite:{data}"))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture
+async def places(data: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The data folder and a folder with its backup; beside them, folders and files that are none."""
+    async with sqlite(data / FILE) as store:
+        await backed_up(store, tmp_path / "backup")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "letter.txt").write_text("dear")
     (tmp_path / "file").write_text("in the way")
     async with sqlite(tmp_path / "other" / FILE) as other:
         await append(other, "of its own", 0, texts(1, 10))
+    return data, tmp_path / "backup"
+
+
+def test_every_mistake_is_named(
+    places: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, folder = places[0], str(places[1])
+    store = ("--data", str(data))
     for arguments, said in {
         ("backup",): "the following arguments are required: FOLDER; `ebbtide backup --help` lists every option",
         ("backup", folder, "more"): "unknown word more; `ebbtide backup --help` lists every option",
@@ -123,7 +140,11 @@ async def test_what_cannot_be_done_is_one_line(data: Path, tmp_path: Path) -> No
         ("copy", f"sqlite:{data}", f"sqlite:{tmp_path / 'other'}"): "the store is not empty: it has of its own; copy into",
         ("copy", f"sqlite:{data}", "mongodb://u:secret@127.0.0.1:1/d", "--store-timeout", "0.2"): "no MongoDB that can be",
     }.items():
-        line = refused(ebbtide(*arguments))
+        monkeypatch.setattr("sys.argv", ["ebbtide", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        line = refused(Ended(int(ended.value.code or 0), printed.out, printed.err))
         assert said in line, arguments
         assert "secret" not in line
     assert not (tmp_path / "none").exists()
@@ -150,13 +171,15 @@ async def test_a_disk_that_is_full(data: Path, tmp_path: Path) -> None:
     assert ebbtide("verify", "--data", target).out == ebbtide("verify", "--data", str(data)).out
 
 
-def test_help_names_every_option() -> None:
+def test_help_names_every_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for command, words in {
         "backup": ["FOLDER", "--store", "--data", "EBBTIDE_STORE_READS"],
         "restore": ["FOLDER", "--at", "--document", "--beside"],
         "verify": ["[FOLDER]"],
         "copy": ["SOURCE", "TARGET", "--store-driver"],
     }.items():
-        ended = ebbtide(command, "--help")
-        assert ended.status == 0
-        assert all(word in " ".join(ended.out.split()) for word in words)
+        monkeypatch.setattr("sys.argv", ["ebbtide", command, "--help"])
+        with pytest.raises(SystemExit, match="0"):
+            main()
+        out = " ".join(capsys.readouterr().out.split())
+        assert all(word in out for word in words)
