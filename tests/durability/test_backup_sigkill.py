@@ -79,7 +79,7 @@ async def test_killed_backups_and_restores(tmp_path: Path) -> None:
     assert counts == sorted(counts), "a killed run lost what an earlier one had written"
     assert counts[-1] > (0, 0)
     ended = ebbtide(*run)
-    assert (ended.status, ended.err) == (0, "")
+    assert ended.fine, ended
     assert "61 documents" in ended.out
     async with sqlite(tmp_path / "data" / "ebbtide.sqlite") as store:
         expected = await contents(store)
@@ -99,7 +99,7 @@ async def test_killed_backups_and_restores(tmp_path: Path) -> None:
                     cursor, more = page.cursor, page.more
     assert killed >= 4
     ended = ebbtide(*again)
-    assert (ended.status, ended.err) == (0, "")
+    assert ended.fine, ended
     after = await contents_of(target / "ebbtide.sqlite")
     assert {name: (log[:2], log[4]) for name, log in after.items()} == {
         name: (log[:2], log[4]) for name, log in expected.items()

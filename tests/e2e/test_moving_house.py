@@ -32,30 +32,30 @@ async def test_to_mongodb_and_back(replica_set: ReplicaSet, tmp_path: Path) -> N
             await append(store, "d0", head, [b"\x00\x00"], "d0")
         expected = await contents(store)
     there = ebbtide("copy", f"sqlite:{home.parent}", url)
-    assert (there.status, there.err) == (0, "")
+    assert there.fine, there
     mongo = await open_mongo(url)
     try:
         assert await contents(mongo) == expected
         again = ebbtide("copy", f"sqlite:{home.parent}", url)
-        assert (again.status, again.err) == (0, "")
+        assert again.fine, again
         assert " 0 entries, " in again.out
         assert await contents(mongo) == expected
         verified = ebbtide("verify", "--store", url)
-        assert (verified.status, verified.err) == (0, "")
+        assert verified.fine, verified
         assert verified.out.startswith("verified: 24 documents, ")
         # It is a store like any other: what is appended there goes on.
         head = expected["d2"][1]
         await mongo.append([Append("d2", head, [Draft(b"\x00\x00")], "d2")])
         expected = await contents(mongo)
         made = ebbtide("backup", str(tmp_path / "backup"), "--store", url)
-        assert (made.status, made.err) == (0, "")
+        assert made.fine, made
     finally:
         await mongo.close()
     back = ebbtide("copy", url, f"sqlite:{tmp_path / 'back'}")
-    assert (back.status, back.err) == (0, "")
+    assert back.fine, back
     assert await contents_of(tmp_path / "back" / FILE) == expected
     restored = ebbtide("restore", str(tmp_path / "backup"), EBBTIDE_STORE=replica_set.url("restored"))
-    assert (restored.status, restored.err) == (0, "")
+    assert restored.fine, restored
     mongo = await open_mongo(replica_set.url("restored"))
     try:
         after = await contents(mongo)

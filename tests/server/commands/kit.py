@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.harness.server_process import REPOSITORY
+
+PROGRESS = re.compile(r"ebbtide: (backup|copy|restore|verify): [\d,]+( of [\d,]+)? documents, [\d,]+ entries, [\d.]+ \w+")
 
 
 class Ended(NamedTuple):
@@ -17,6 +20,11 @@ class Ended(NamedTuple):
     status: int
     out: str
     err: str
+
+    @property
+    def fine(self) -> bool:
+        """Whether it did all that it was to do, and said no more meanwhile than how far it was."""
+        return self.status == 0 and all(PROGRESS.fullmatch(line) for line in self.err.splitlines())
 
 
 def command(*arguments: str) -> list[str]:

@@ -30,17 +30,17 @@ async def data(tmp_path: Path) -> Path:
 async def test_from_backup_to_restore(data: Path, tmp_path: Path) -> None:
     folder, target = str(tmp_path / "backup"), str(tmp_path / "target")
     first = ebbtide("backup", folder, "--data", str(data))
-    assert (first.status, first.err) == (0, "")
+    assert first.fine, first
     assert first.out.startswith(f"{folder}: 7 documents, ")
     assert " new entries of 7 documents\n" in first.out
     again = ebbtide("backup", folder, EBBTIDE_DATA=str(data), EBBTIDE_PORT="9000")
-    assert (again.status, again.err) == (0, "")
+    assert again.fine, again
     assert again.out.endswith("; 0 new entries of 0 documents\n")
     verified = ebbtide("verify", folder)
-    assert (verified.status, verified.err) == (0, "")
+    assert verified.fine, verified
     assert verified.out.startswith("verified: 7 documents, ")
     restored = ebbtide("restore", folder, "--data", target)
-    assert (restored.status, restored.err) == (0, "")
+    assert restored.fine, restored
     assert restored.out.startswith("restored: 7 documents, ")
     assert ebbtide("verify", "--data", target).status == 0
     before, after = await contents_of(data / FILE), await contents_of(Path(target) / FILE)
@@ -55,7 +55,7 @@ async def test_a_moment_and_some_documents(data: Path, tmp_path: Path) -> None:
     ]):  # fmt: skip
         target = tmp_path / str(number)
         ended = ebbtide("restore", folder, "--at", at, "--document", "aged", "--data", str(target))
-        assert (ended.status, ended.err) == (0, "")
+        assert ended.fine, ended
         assert ended.out.startswith(f"restored as of 2023-11-1{'5T00:00:00' if number == 3 else '4T22:13:2'}")
         assert [name for name, log in (await contents_of(target / FILE)).items() if log[1] == entries] == ["aged"]
     late = ebbtide("restore", folder, "--at", "2999-01-01", "--data", str(tmp_path / "late"))
@@ -82,7 +82,7 @@ async def test_damage_is_an_exit_status(data: Path, tmp_path: Path) -> None:
 async def test_moving_house(data: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     copied = ebbtide("copy", f"sqlite:{data}", f"sqlite:{target}")
-    assert (copied.status, copied.err) == (0, "")
+    assert copied.fine, copied
     assert copied.out.startswith("copied: 7 documents, ")
     assert await contents_of(target / FILE) == await contents_of(data / FILE)
     async with sqlite(data / FILE) as store:
