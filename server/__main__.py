@@ -7,14 +7,18 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from server.commands import serve
-from server.config import ConfigError
+from server.commands import backup, copy, restore, serve, verify
+from server.options import ConfigError
 
 Command = Callable[[Sequence[str], Mapping[str, str]], int]
 """Runs with the words after its name and the process's environment; returns the exit status. Raises `ConfigError`."""
 
 COMMANDS: dict[str, tuple[Command, str]] = {
     "serve": (serve.run, "run the server"),
+    "backup": (backup.run, "bring a backup up to date with a store"),
+    "restore": (restore.run, "put a backup into a store, as it was at any time"),
+    "verify": (verify.run, "check every document of a store or a backup"),
+    "copy": (copy.run, "move documents from one store to another"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The composition root: the only file that names concrete backends."""
+"""The composition root: beside `server/stores/opening.py`, the only file that names concrete backends."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from server.meeting import METRICS, NEWS
 from server.memory import give_back
 from server.metrics import Counters
 from server.stores.mongo import MongoStore
-from server.stores.mongo_client import Mongo, MongoOptions, connect
-from server.stores.sqlite import open_sqlite
+from server.stores.mongo_client import Mongo
+from server.stores.opening import connect_mongo, open_store
 from server.supervisor import Worker
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
 from server.web.bodies import Bodies
@@ -135,13 +135,10 @@ async def close_app(app: web.Application) -> None:
 
 async def _store(config: Config) -> tuple[Store, Mongo | None]:
     """The store, and the MongoDB it is on, if it is on one."""
-    storage = config.storage
-    if not storage.url:
-        config.data.mkdir(parents=True, exist_ok=True)
-        return await open_sqlite(config.data / "ebbtide.sqlite"), None
-    options = MongoOptions(storage.driver, storage.pool_most, storage.pool_least, storage.timeout, storage.reads)
-    mongo = await connect(storage.url, options)
-    return MongoStore(mongo), mongo
+    if config.storage.url:
+        mongo = await connect_mongo(config.storage)
+        return MongoStore(mongo), mongo
+    return await open_store(config.storage, config.data), None
 
 
 async def _bus(config: Config, mongo: Mongo | None, worker: Worker | None) -> Bus:

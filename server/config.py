@@ -7,12 +7,10 @@ command lines.
 
 from __future__ import annotations
 
-import argparse
-import difflib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from server import values
+from server.options import ConfigError as ConfigError
+from server.options import Option, Usage, fields_from, option, options_of, read_settings
 from server.values import KIB, MIB, is_loopback
 
 MIN_SECRET_BYTES = 32
@@ -32,62 +32,35 @@ DEFAULT_RATES = 3_000
 
 _SECRET_VARIABLE = "EBBTIDE_TOKEN_SECRET"  # noqa: S105 - a name, not a secret
 _MAX_KEY_FILE_BYTES = 64 * KIB
-_PREFIX = "EBBTIDE_"
-_ELSEWHERE = frozenset({"EBBTIDE_BENCH_CACHE", "EBBTIDE_MONGOD", "EBBTIDE_NGINX", "EBBTIDE_REDIS_SERVER", "EBBTIDE_TRACES"})
-"""Variables of the tests, the demo and the benchmarks, which start servers from their own environment."""
-
-
-class ConfigError(Exception):
-    """The configuration cannot work. `str()` is one line that says what is wrong and what to do."""
-
-    code = "config-invalid"
-    exit_status = 2
-
-
-class _Option(NamedTuple):
-    """One setting: its flag, what reads its text, and what `--help` says."""
-
-    flag: str
-    read: Callable[[str], Any]
-    default: Any
-    help: str
-
-    @property
-    def variable(self) -> str:
-        return _PREFIX + self.flag.removeprefix("--").replace("-", "_").upper()
-
-
-def _option(flag: str, read: Callable[[str], Any], default: Any, help_: str) -> Any:
-    return field(default=default, metadata={"option": _Option(flag, read, default, help_)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one client, one document and one node may use. Sizes are bytes, times are seconds."""
 
-    max_update_bytes: int = _option("--max-update-bytes", values.size, 8 * MIB, "largest single update")
-    max_document_bytes: int = _option("--max-document-bytes", values.size, 64 * MIB, "largest encoded document")
-    max_push_bytes: int = _option("--max-push-bytes", values.size, 16 * MIB, "largest body of a push")
-    max_push_entries: int = _option("--max-push-entries", values.count, 10_000, "entries in a push")
-    max_presence_bytes: int = _option("--max-presence-bytes", values.size, 64 * KIB, "largest awareness state of one client")
-    max_connections: int = _option("--max-connections", values.count, 20_000, "open WebSockets")
-    max_socket_documents: int = _option("--max-socket-documents", values.count, 100, "documents on one WebSocket")
-    max_rooms: int = _option("--max-rooms", values.count, 10_000, "documents open at once, in memory or resting")
-    max_backlog_bytes: int = _option("--max-backlog-bytes", values.size, MIB, "unsent bytes at which a peer counts as slow")
-    max_pending_bytes: int = _option(
+    max_update_bytes: int = option("--max-update-bytes", values.size, 8 * MIB, "largest single update")
+    max_document_bytes: int = option("--max-document-bytes", values.size, 64 * MIB, "largest encoded document")
+    max_push_bytes: int = option("--max-push-bytes", values.size, 16 * MIB, "largest body of a push")
+    max_push_entries: int = option("--max-push-entries", values.count, 10_000, "entries in a push")
+    max_presence_bytes: int = option("--max-presence-bytes", values.size, 64 * KIB, "largest awareness state of one client")
+    max_connections: int = option("--max-connections", values.count, 20_000, "open WebSockets")
+    max_socket_documents: int = option("--max-socket-documents", values.count, 100, "documents on one WebSocket")
+    max_rooms: int = option("--max-rooms", values.count, 10_000, "documents open at once, in memory or resting")
+    max_backlog_bytes: int = option("--max-backlog-bytes", values.size, MIB, "unsent bytes at which a peer counts as slow")
+    max_pending_bytes: int = option(
         "--max-pending-bytes", values.size, 64 * MIB, "applied bytes of all documents that wait for their commit"
     )
-    idle_seconds: float = _option("--idle-seconds", values.seconds, 5.0, "before an unused document leaves memory")
-    handshake_seconds: float = _option(
+    idle_seconds: float = option("--idle-seconds", values.seconds, 5.0, "before an unused document leaves memory")
+    handshake_seconds: float = option(
         "--handshake-seconds",
         values.seconds,
         10.0,
         "before a WebSocket that says nothing, or a push that stops coming, is given up",
     )
-    drain_seconds: float = _option("--drain-seconds", values.seconds, 10.0, "that a shutdown may take")
-    drain_notice_seconds: float = _option(
+    drain_seconds: float = option("--drain-seconds", values.seconds, 10.0, "that a shutdown may take")
+    drain_notice_seconds: float = option(
         "--drain-notice-seconds",
-        values.moment,
+        values.pause,
         0.0,
         "before a shutdown begins, in which /readyz fails and everybody is still served (default: 0)",
     )
@@ -98,14 +71,12 @@ class Storage:
     """Where documents are kept. `url` is "" for SQLite in the data folder, or the address of a MongoDB, which may hold a
     password and so shows in no `repr`."""
 
-    url: str = field(
-        default="", repr=False, metadata={"option": _Option("--store", values.text, "", "mongodb://... instead of SQLite")}
-    )
-    driver: str = _option("--store-driver", values.one_of("pymongo", "motor"), "pymongo", "pymongo or motor")
-    pool_most: int = _option("--store-pool-most", values.count, 50, "connections to MongoDB")
-    pool_least: int = _option("--store-pool-least", values.count, 10, "connections to MongoDB that are kept when idle")
-    timeout: float = _option("--store-timeout", values.seconds, 5.0, "seconds to wait for a MongoDB that can be written to")
-    reads: str = _option(
+    url: str = option("--store", values.text, "", "mongodb://... instead of SQLite", secret=True)
+    driver: str = option("--store-driver", values.one_of("pymongo", "motor"), "pymongo", "pymongo or motor")
+    pool_most: int = option("--store-pool-most", values.count, 50, "connections to MongoDB")
+    pool_least: int = option("--store-pool-least", values.count, 10, "connections to MongoDB that are kept when idle")
+    timeout: float = option("--store-timeout", values.seconds, 5.0, "seconds to wait for a MongoDB that can be written to")
+    reads: str = option(
         "--store-reads", values.one_of("primary", "secondary"), "primary", "members that listings, which may lag, are read from"
     )
 
@@ -117,26 +88,26 @@ class Access:
     A rate that is None has its default, which is `DEFAULT_RATES`, or none on an open server.
     """
 
-    revocation_hours: int = _option("--revocation-hours", values.hours, 24, "hours that a revocation is kept")
-    token_hours: int | None = _option(
+    revocation_hours: int = option("--revocation-hours", values.hours, 24, "hours that a revocation is kept")
+    token_hours: int | None = option(
         "--token-hours", values.hours, None, "most hours from a token's iat to its exp; no bound unless given"
     )
-    rate_handshakes: int | None = _option(
+    rate_handshakes: int | None = option(
         "--rate-handshakes",
         values.rate,
         None,
         "WebSockets that an account may open in a minute (default: 3000; 0 for no bound)",
     )
-    rate_pushes: int | None = _option(
+    rate_pushes: int | None = option(
         "--rate-pushes", values.rate, None, "pushes that an account may send in a minute (default: 3000; 0 for no bound)"
     )
-    rate_refusals: int | None = _option(
+    rate_refusals: int | None = option(
         "--rate-refusals",
         values.rate,
         None,
         "tokens that may be refused to an address in a minute (default: 3000; 0 for no bound)",
     )
-    trust_proxy: int = _option(
+    trust_proxy: int = option(
         "--trust-proxy", values.hops, 0, "proxies in front of the server, whose X-Forwarded-For names the client's address"
     )
 
@@ -159,23 +130,19 @@ class Tokens:
 class Config:
     """All that `ebbtide serve` was told. Made by `parse`; tests may build it directly."""
 
-    host: str = _option("--host", values.text, "127.0.0.1", "address to listen on")
-    port: int = _option("--port", values.port, 8080, "port to listen on; 0 takes any free one")
-    workers: int = _option("--workers", values.processes, 1, "processes that share the port")
-    data: Path = _option("--data", values.path, Path("data"), "folder of the database")  # noqa: RUF009 - a Path is immutable
-    open: bool = _option("--open", values.boolean, False, "let anyone read and write; loopback hosts only")
-    origins: tuple[str, ...] = _option("--origin", values.origins, (), "web origin that may open WebSockets; repeatable")
-    bus: str = field(
-        default="",
-        repr=False,
-        metadata={"option": _Option("--bus", values.text, "", "redis://..., which carries news between nodes")},
-    )
-    bus_prefix: str = _option("--bus-prefix", values.text, "ebbtide", "beginning of the names of this deployment's channels")
-    keep_entries: int | None = _option(
+    host: str = option("--host", values.text, "127.0.0.1", "address to listen on")
+    port: int = option("--port", values.port, 8080, "port to listen on; 0 takes any free one")
+    workers: int = option("--workers", values.processes, 1, "processes that share the port")
+    data: Path = option("--data", values.path, Path("data"), "folder of the database")  # noqa: RUF009 - a Path is immutable
+    open: bool = option("--open", values.boolean, False, "let anyone read and write; loopback hosts only")
+    origins: tuple[str, ...] = option("--origin", values.origins, (), "web origin that may open WebSockets; repeatable")
+    bus: str = option("--bus", values.text, "", "redis://..., which carries news between nodes", secret=True)
+    bus_prefix: str = option("--bus-prefix", values.text, "ebbtide", "beginning of the names of this deployment's channels")
+    keep_entries: int | None = option(
         "--keep-entries", values.count, None, "entries kept of a document's log behind its snapshot; all unless given"
     )
-    log_format: str = _option("--log-format", values.one_of("text", "json"), "text", "text or json")
-    log_level: str = _option("--log-level", values.one_of("debug", "info", "warning", "error"), "info", "least level to log")
+    log_format: str = option("--log-format", values.one_of("text", "json"), "text", "text or json")
+    log_level: str = option("--log-level", values.one_of("debug", "info", "warning", "error"), "info", "least level to log")
     limits: Limits = field(default_factory=Limits)
     storage: Storage = field(default_factory=Storage)
     tokens: Tokens = field(default_factory=Tokens)
@@ -213,24 +180,24 @@ class Config:
             return False
 
 
-_SECRET_FILE = _Option("--token-secret-file", values.path, None, f"secret that signs tokens (HS256); or set {_SECRET_VARIABLE}")
-_KEY_FILE = _Option("--token-key-file", values.path, None, "Ed25519 public key, in PEM, of who signs tokens")
-_JWKS_URL = _Option("--jwks-url", values.url, None, "public keys of who signs tokens")
-_ISSUER = _Option("--token-issuer", values.text, None, "the `iss` that tokens must carry")
-_AUDIENCE = _Option("--token-audience", values.text, None, "the `aud` that tokens must carry")
-
-
-def _options(cls: type[Access | Config | Limits | Storage]) -> dict[str, _Option]:
-    return {each.name: each.metadata["option"] for each in fields(cls) if "option" in each.metadata}
+_SECRET_FILE = Option("--token-secret-file", values.path, None, f"secret that signs tokens (HS256); or set {_SECRET_VARIABLE}")
+_KEY_FILE = Option("--token-key-file", values.path, None, "Ed25519 public key, in PEM, of who signs tokens")
+_JWKS_URL = Option("--jwks-url", values.url, None, "public keys of who signs tokens")
+_ISSUER = Option("--token-issuer", values.text, None, "the `iss` that tokens must carry")
+_AUDIENCE = Option("--token-audience", values.text, None, "the `aud` that tokens must carry")
 
 
 _ALL = (
-    *_options(Config).values(),
-    *_options(Storage).values(),
+    *options_of(Config).values(),
+    *options_of(Storage).values(),
     *(_SECRET_FILE, _KEY_FILE, _JWKS_URL, _ISSUER, _AUDIENCE),
-    *_options(Access).values(),
-    *_options(Limits).values(),
+    *options_of(Access).values(),
+    *options_of(Limits).values(),
 )
+_USAGE = Usage("serve", "Run the server.", _ALL, elsewhere=frozenset({_SECRET_VARIABLE}))
+
+VARIABLES = frozenset({_SECRET_VARIABLE, *(each.variable for each in _ALL)})
+"""All that a server may find in its environment."""
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
@@ -240,13 +207,13 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     Raises `ConfigError` for whatever cannot work, unknown options and variables included; `--help` prints and raises
     `SystemExit(0)`.
     """
-    settings = _read(_texts(argv, environ))
+    settings = read_settings(_USAGE, argv, environ)
     config = Config(
-        **{name: settings[option.flag] for name, option in _options(Config).items()},
-        limits=Limits(**{name: settings[option.flag] for name, option in _options(Limits).items()}),
-        storage=Storage(**{name: settings[option.flag] for name, option in _options(Storage).items()}),
+        **fields_from(Config, settings),
+        limits=Limits(**fields_from(Limits, settings)),
+        storage=Storage(**fields_from(Storage, settings)),
         tokens=_tokens(settings, environ.get(_SECRET_VARIABLE)),
-        access=Access(**{name: settings[option.flag] for name, option in _options(Access).items()}),
+        access=Access(**fields_from(Access, settings)),
     )
     _refuse_unsafe(config)
     _refuse_unstorable(config)
@@ -254,69 +221,6 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     if config.bus and not config.bus.startswith(("redis://", "rediss://")):
         raise ConfigError("--bus takes redis://HOST:PORT; without it, nodes find each other's edits in the store")
     return config
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; `ebbtide serve --help` lists every option")
-
-
-def _texts(argv: Sequence[str], environ: Mapping[str, str]) -> dict[_Option, tuple[str, str]]:
-    """For each option that was given: the flag or variable that gave it, and its text."""
-    variables = {option.variable: option for option in _ALL}
-    for name in sorted(environ):
-        if name.startswith(_PREFIX) and name not in {*variables, _SECRET_VARIABLE, *_ELSEWHERE}:
-            raise ConfigError(f"unknown variable {name[:80]}{_hint(name, [*variables, _SECRET_VARIABLE])}")
-    given = {option: (name, environ[name]) for name, option in variables.items() if environ.get(name)}
-    flags = _flags(argv)
-    return given | {option: (option.flag, flags[option.flag]) for option in _ALL if option.flag in flags}
-
-
-def _flags(argv: Sequence[str]) -> dict[str, str]:
-    serve = _Parser(
-        prog="ebbtide serve",
-        description="Run the server.",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-        epilog="Every option is also a variable: --max-rooms is EBBTIDE_MAX_ROOMS. A flag wins over its variable.",
-    )
-    for option in _ALL:
-        help_ = option.help + (f" (default: {_shown(option)})" if option.default else "")
-        if option.read is values.boolean:
-            serve.add_argument(option.flag, dest=option.flag, action="store_const", const="true", help=help_)
-        else:
-            repeatable = "append" if option.read is values.origins else "store"
-            serve.add_argument(
-                option.flag, dest=option.flag, action=repeatable, metavar=option.read.__name__.upper(), help=help_
-            )
-    parsed, unknown = serve.parse_known_args(argv)
-    if unknown:
-        known = [option.flag for option in _ALL]
-        raise ConfigError(f"unknown option {unknown[0][:80]}{_hint(unknown[0].partition('=')[0], known)}")
-    return {flag: ",".join(text) if isinstance(text, list) else text for flag, text in vars(parsed).items()}
-
-
-def _shown(option: _Option) -> str:
-    default = option.default
-    if option.read is values.size:
-        unit, name = (MIB, "MiB") if default % MIB == 0 else (KIB, "KiB")
-        return f"{default // unit} {name}"
-    return f"{default:g}" if isinstance(default, float) else str(default)
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean {near[0]}?" if near else "; `ebbtide serve --help` lists every option"
-
-
-def _read(texts: Mapping[_Option, tuple[str, str]]) -> dict[str, Any]:
-    settings = {option.flag: option.default for option in _ALL}
-    for option, (source, text) in texts.items():
-        try:
-            settings[option.flag] = option.read(text)
-        except ValueError as error:
-            raise ConfigError(f"{source} takes {error}, not {text[:80]!r}") from None
-    return settings
 
 
 def _tokens(settings: Mapping[str, Any], secret: str | None) -> Tokens:
@@ -394,8 +298,13 @@ def _refuse_unstorable(config: Config) -> None:
     url = config.storage.url
     if not url:
         return
+    refuse_unknown_store(url)
+    if config.limits.max_update_bytes > MAX_MONGO_UPDATE:
+        raise ConfigError("--max-update-bytes may be 14MiB at most with MongoDB, whose documents have 16 MiB")
+
+
+def refuse_unknown_store(url: str) -> None:
+    """Raises `ConfigError` for a `--store` that names no kind of store."""
     # Never the address itself: it may hold a password.
     if not url.startswith(("mongodb://", "mongodb+srv://")):
         raise ConfigError("--store takes mongodb://HOST/DATABASE; without it, SQLite keeps everything in --data")
-    if config.limits.max_update_bytes > MAX_MONGO_UPDATE:
-        raise ConfigError("--max-update-bytes may be 14MiB at most with MongoDB, whose documents have 16 MiB")

@@ -9,8 +9,11 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from sync.protocol.names import MAX_DOCUMENT_NAME_BYTES, is_name
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 _UNITS = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
@@ -72,7 +75,7 @@ def seconds(given: str) -> float:
     return number
 
 
-def moment(given: str) -> float:
+def pause(given: str) -> float:
     """Seconds from 0 to an hour."""
     try:
         number = float(given)
@@ -144,6 +147,25 @@ def url(given: str) -> str:
     secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     if not secure or not parts.hostname:
         raise ValueError("an https address (http is for loopback hosts alone)")
+    return given
+
+
+def moment(given: str) -> int:
+    """Milliseconds since 1970, from a time in ISO 8601; without a zone it is UTC."""
+    try:
+        time = datetime.fromisoformat(given)
+        milliseconds = round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        milliseconds = -1
+    if milliseconds < 0:
+        raise ValueError("a time such as 2026-11-25T20:15:00Z or 2026-11-25T21:15+01:00")
+    return milliseconds
+
+
+def document(given: str) -> str:
+    """The name of a document."""
+    if not is_name(given, MAX_DOCUMENT_NAME_BYTES):
+        raise ValueError(f"a name of 1 to {MAX_DOCUMENT_NAME_BYTES} bytes without control characters")
     return given
 
 

@@ -202,7 +202,7 @@ def _news(block: Row, floor: int) -> NewEntries:
     after, count = block["key"]["s"] - 1, block["count"]
     if "entries" not in block or after < floor:
         return NewEntries(after + count, [], block["lineage"])
-    return NewEntries(after, [Draft(*entry) for entry in block["entries"]], block["lineage"])
+    return NewEntries(after, [Draft(*entry[:3]) for entry in block["entries"]], block["lineage"])
 
 
 def _can_go_on(error: BaseException) -> bool:

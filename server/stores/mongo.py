@@ -10,12 +10,15 @@ import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from server.stores.adoption import check_adoptions
 from server.stores.mongo_client import Mongo, MongoOptions, Row, connect, translating
 from server.stores.mongo_feed import Feed
-from server.stores.mongo_log import Log
+from server.stores.mongo_log import BLOCK_BYTES, ENTRY_OVERHEAD, Log
 from server.stores.mongo_snapshots import Snapshots
-from sync.rooms.errors import StoreCorrupted, StoreUnavailable
-from sync.rooms.ports import Append, Appended, Changes, Conflict, Entry, Stored
+from sync.rooms.errors import StoreCorrupted, StoreUnavailable, UpdateTooLarge
+from sync.rooms.ports import Adoption, Append, Appended, Changes, Conflict, Entry, Stored
 
 PART_BYTES = 1 << 20
 """Of a snapshot's state, before compression."""
@@ -88,6 +91,26 @@ class MongoStore:
             self._feed.finished(intent)
             return answers
 
+    async def adopt(self, batch: Sequence[Adoption]) -> Sequence[Appended | Conflict]:
+        """`Store.adopt`. A log that begins behind a number is begun in a transaction of its own.
+
+        Raises `UpdateTooLarge` for an entry that no block can hold.
+        """
+        check_adoptions(batch)
+        for entry in (entry for adoption in batch for entry in adoption.entries):
+            size = len(entry.update) + len(entry.author) + len(entry.device)
+            if size + ENTRY_OVERHEAD > BLOCK_BYTES:
+                raise UpdateTooLarge(len(entry.update), BLOCK_BYTES)
+        with self._call():
+            answers = {adoption.document: await self._begin(adoption) for adoption in batch if not adoption.entries}
+            filled = [adoption for adoption in batch if adoption.entries]
+            if filled:
+                intent = self._feed.intent(filled)
+                appended = await self._log.append(filled, intent)
+                answers |= dict(zip([adoption.document for adoption in filled], appended, strict=True))
+                self._feed.finished(intent)
+            return [answers[adoption.document] for adoption in batch]
+
     async def heads(self, documents: Iterable[str]) -> dict[str, int]:
         """`Store.heads`."""
         with self._call():
@@ -136,6 +159,17 @@ class MongoStore:
         await self._quiet.wait()
         await self._feed.close()
         await self._mongo.close()
+
+    async def _begin(self, adoption: Adoption) -> Appended | Conflict:
+        end = (adoption.expected, adoption.lineage)
+
+        async def numbered(session: AsyncClientSession) -> None:
+            await self._feed.give_numbers({adoption.document: end}, session)
+
+        if await self._log.begin_behind(adoption, numbered):
+            return Appended(adoption.expected)
+        found = await self._log.end(adoption.document)
+        return Appended(found.head) if (found.head, found.lineage) == end else Conflict(found.head, found.lineage)
 
     async def _record(self, document: str) -> Row:
         return await self._mongo.documents.find_one({"_id": document}) or {}

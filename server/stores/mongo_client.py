@@ -75,6 +75,8 @@ class Mongo(NamedTuple):
     """`documents` as listings may read it."""
     durable: WriteConcern
     timeout: float
+    feed: str = ""
+    """The name of the changes feed, which the database keeps."""
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncClientSession]:
@@ -153,7 +155,7 @@ async def connect(url: str, options: MongoOptions) -> Mongo:
     mongo = Mongo(client, secrets.token_hex(8), log, documents, parts, uploads, meta, listing, durable, options.timeout)
     try:
         await _demand_guarantees(client, place)
-        await _prepare(database, mongo, place)
+        feed = await _prepare(database, mongo, place)
     except StoreUnusable:
         await mongo.close()
         raise
@@ -165,7 +167,7 @@ async def connect(url: str, options: MongoOptions) -> Mongo:
     except BaseException:
         await mongo.close()
         raise
-    return mongo
+    return mongo._replace(feed=feed)
 
 
 def _client(url: str, options: MongoOptions) -> AsyncMongoClient[Row]:
@@ -216,7 +218,8 @@ async def _demand_guarantees(client: AsyncMongoClient[Row], place: str) -> None:
         raise StoreUnusable(place, f"keeps data with the storage engine {engine['name']}, which is not durable")
 
 
-async def _prepare(database: Any, mongo: Mongo, place: str) -> None:
+async def _prepare(database: Any, mongo: Mongo, place: str) -> str:
+    """Make what is missing; the name of the changes feed."""
     there = await database.list_collection_names()
     await asyncio.gather(*[_create(database, name) for name in COLLECTIONS if name not in there])
     await mongo.documents.create_index("number", sparse=True)
@@ -225,6 +228,9 @@ async def _prepare(database: Any, mongo: Mongo, place: str) -> None:
         await mongo.meta.update_one({"_id": "schema"}, {"$setOnInsert": {"version": SCHEMA_VERSION}}, upsert=True)
     elif schema["version"] != SCHEMA_VERSION:
         raise StoreUnusable(place, f"has schema {schema['version']} and this program knows {SCHEMA_VERSION}; use a newer one")
+    while (feed := await mongo.meta.find_one({"_id": "feed"})) is None:
+        await mongo.meta.update_one({"_id": "feed"}, {"$setOnInsert": {"name": secrets.token_hex(8)}}, upsert=True)
+    return str(feed["name"])
 
 
 async def _create(database: Any, name: str) -> None:

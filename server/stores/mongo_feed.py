@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 
 from server.stores.mongo_client import Mongo, Row
 from server.stores.mongo_log import INTENTS, key_range
-from sync.rooms.ports import Append, Change, Changes
+from sync.rooms.ports import Adoption, Append, Change, Changes
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Feed:
         self._heads: dict[str, int] = {}
         self._seen: int | None = None
 
-    def intent(self, batch: Sequence[Append]) -> Row:
+    def intent(self, batch: Sequence[Append | Adoption]) -> Row:
         """The row to be written before the blocks of `batch`."""
         self._count += 1
         key = f"{self._mongo.node}{self._count:012x}"
@@ -97,7 +97,7 @@ class Feed:
         rows = await found.to_list(None)
         page = rows[:wanted]
         changes = [Change(row["_id"], row["head"]) for row in page]
-        return Changes(changes, page[-1]["number"] if page else since, len(rows) > wanted)
+        return Changes(changes, page[-1]["number"] if page else since, len(rows) > wanted, self._mongo.feed)
 
     async def close(self) -> None:
         """Number what this node appended, so that it leaves no intent behind."""
@@ -136,7 +136,7 @@ class Feed:
                     before = heads.pop(document, (0, ""))
                     heads[document] = max(before, (first + end[0] - 1, end[1]))
         if heads and await self._unnumbered(heads, None):
-            await self._mongo.transact(lambda session: self._give_numbers(heads, session))
+            await self._mongo.transact(lambda session: self.give_numbers(heads, session))
 
     async def _unnumbered(self, heads: dict[str, tuple[int, str]], session: AsyncClientSession | None) -> list[str]:
         """Those of the documents whose record has a lower head, in order."""
@@ -148,7 +148,8 @@ class Feed:
             known.update({row["_id"]: row["head"] async for row in found})
         return [name for name in names if known.get(name, 0) < heads[name][0]]
 
-    async def _give_numbers(self, heads: dict[str, tuple[int, str]], session: AsyncClientSession) -> None:
+    async def give_numbers(self, heads: dict[str, tuple[int, str]], session: AsyncClientSession) -> None:
+        """In a transaction: set heads and lineages of those documents whose recorded head is lower, and number them."""
         # The clock first: from here on no other node numbers, and what it numbered before is seen.
         clock = await self._mongo.meta.find_one_and_update(
             {"_id": "clock"},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bson import MaxKey, MinKey
@@ -16,7 +16,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from server.stores.mongo_client import Mongo, Row
 from sync.rooms.errors import StoreCorrupted, StoreUnavailable
-from sync.rooms.ports import Append, Appended, Conflict, Draft, Entry
+from sync.rooms.ports import Adoption, Append, Appended, Conflict, Entry
 
 BLOCK_BYTES = 15 << 20
 """The most that a block may hold: a BSON document has at most 16 MiB."""
@@ -27,6 +27,12 @@ LOOK_AGAIN = 0.02
 DUPLICATE_KEY = 11000
 INTENTS = ""
 """The document that intents are filed under. No real one has this name."""
+
+
+ENTRY_OVERHEAD = 64
+"""Of an entry in a block, beside its bytes and names; more than it is."""
+
+Put = Append | Adoption
 
 
 class End(NamedTuple):
@@ -45,8 +51,8 @@ class Log:
         self._known: dict[str, End] = {}
         self._compactions = 0
 
-    async def append(self, batch: Sequence[Append], intent: Row) -> list[Appended | Conflict]:
-        """`Store.append`; `intent` is written before the first block."""
+    async def append(self, batch: Sequence[Put], intent: Row) -> list[Appended | Conflict]:
+        """`Store.append`, and `Store.adopt` of entries; `intent` is written before the first block."""
         names = [append.document for append in batch]
         ends = dict(zip(names, await self._ends(batch), strict=True))
         behind = [append for append in batch if _continues(append, ends[append.document])]
@@ -59,7 +65,7 @@ class Log:
         for append in batch:
             end = ends[append.document]
             if _continues(append, end) and append.document not in refused:
-                head = append.expected + len(append.drafts)
+                head = append.expected + len(_entries(append))
                 self._learn(append.document, End(head, append.lineage, compactions))
                 answers.append(Appended(head))
             else:
@@ -67,6 +73,33 @@ class Log:
                     end = await self._end_beyond(append)
                 answers.append(Conflict(end.head, end.lineage))
         return answers
+
+    async def begin_behind(self, adoption: Adoption, numbered: Callable[[AsyncClientSession], Awaitable[None]]) -> bool:
+        """Begin the log of a document that has none behind a number; False when there is one.
+
+        `numbered` gives the document its place in the feed.
+        """
+        document = adoption.document
+
+        async def begin(session: AsyncClientSession) -> bool:
+            record = await self._mongo.documents.find_one({"_id": document}, session=session) or {}
+            if "head" in record or "floor" in record or await self._has_block(document, session):
+                return False
+            await numbered(session)
+            begun = {"floor": adoption.expected, "lineage": adoption.lineage}
+            await self._mongo.documents.update_one({"_id": document}, {"$set": begun}, session=session)
+            # From here on, whoever appends at a lower number finds out: see "Compaction takes keys away" on the design page.
+            await self._mongo.meta.update_one({"_id": "compactions"}, {"$inc": {"count": 1}}, upsert=True, session=session)
+            return True
+
+        self._known.pop(document, None)
+        if not await self._mongo.transact(begin):
+            return False
+        if await self._has_block(document, None):
+            # Of somebody who had counted the compactions before: the document is theirs.
+            await self._mongo.documents.delete_one({"_id": document, "head": adoption.expected})
+            return False
+        return True
 
     async def end(self, document: str) -> End:
         """Where the log ends, as a majority has it. Of a document that does not exist: number 0 and lineage ""."""
@@ -118,14 +151,14 @@ class Log:
 
     # Appending
 
-    async def _ends(self, batch: Sequence[Append]) -> list[End]:
-        async def end(append: Append) -> End:
+    async def _ends(self, batch: Sequence[Put]) -> list[End]:
+        async def end(append: Put) -> End:
             known = self._known.get(append.document)
             return known if known is not None and _continues(append, known) else await self.end(append.document)
 
         return await asyncio.gather(*[end(append) for append in batch])
 
-    async def _insert(self, appends: Sequence[Append], ends: dict[str, End], now: int, intent: Row) -> tuple[set[str], int]:
+    async def _insert(self, appends: Sequence[Put], ends: dict[str, End], now: int, intent: Row) -> tuple[set[str], int]:
         """Write the blocks. The documents of those that could not be, since others are there; and the count of compactions
         up to which that is sure."""
         blocks = [row for append in appends for row in self._rows(append, now)]
@@ -158,7 +191,7 @@ class Log:
             return int(errors[0]["index"])
         return None
 
-    async def _insert_large(self, appends: Sequence[Append], now: int, intent: Row) -> set[str]:
+    async def _insert_large(self, appends: Sequence[Put], now: int, intent: Row) -> set[str]:
         """As `_insert`, for appends of several blocks each: all or nothing in one transaction a document."""
         refused: set[str] = set()
         await self._mongo.log.insert_one(intent)
@@ -176,10 +209,10 @@ class Log:
                 refused.add(append.document)
         return refused
 
-    def _rows(self, append: Append, now: int) -> list[Row]:
-        return [block_row(append, drafts, first, now, self._mongo.node) for first, drafts in _pieces(append)]
+    def _rows(self, append: Put, now: int) -> list[Row]:
+        return [block_row(append, rows, first, now, self._mongo.node) for first, rows in _pieces(append)]
 
-    async def _take_back(self, appends: Sequence[Append], session: AsyncClientSession) -> set[str]:
+    async def _take_back(self, appends: Sequence[Put], session: AsyncClientSession) -> set[str]:
         """Remove blocks at or under their document's floor: they took the place of entries that were compacted."""
         floors = self._mongo.documents.find(
             {"_id": {"$in": [append.document for append in appends]}, "floor": {"$exists": True}}, {"floor": 1}, session=session
@@ -191,7 +224,7 @@ class Log:
             await self._mongo.log.delete_many({"_id": {"$in": keys}}, session=session)
         return {append.document for append in stale}
 
-    async def _end_beyond(self, append: Append) -> End:
+    async def _end_beyond(self, append: Put) -> End:
         """Where the log ends, given that a block is in the way of `append`.
 
         Raises `StoreUnavailable` when the block stays uncommitted.
@@ -202,6 +235,9 @@ class Log:
                 raise StoreUnavailable("another append to the document is neither committed nor undone yet")
             await asyncio.sleep(LOOK_AGAIN)
         return end
+
+    async def _has_block(self, document: str, session: AsyncClientSession | None) -> bool:
+        return await self._mongo.log.find_one(_blocks(document, MinKey(), MaxKey()), {"c": 1}, session=session) is not None
 
     def _learn(self, document: str, end: End) -> None:
         if len(self._known) >= KNOWN_MOST:
@@ -215,14 +251,15 @@ class Log:
         entries: list[Entry] = []
         seq, lineage = after + 1, ""
         async for block in self._blocks_from(document, seq, limit):
-            first, drafts, lineage = block["_id"]["s"], block["e"], block["l"]
-            if first > seq or len(drafts) != block["c"]:
+            first, rows, lineage = block["_id"]["s"], block["e"], block["l"]
+            if first > seq or len(rows) != block["c"]:
                 raise _hole(document, seq)
-            for draft in drafts[seq - first :]:
-                if draft is None:
+            for row in rows[seq - first :]:
+                if row is None:
                     raise _hole(document, seq)
-                update, author, device = draft
-                entries.append(Entry(seq, update, author, device, block["t"]))
+                # An adopted entry has a time of its own.
+                update, author, device, *own = row
+                entries.append(Entry(seq, update, author, device, own[0] if own else block["t"]))
                 seq += 1
                 if len(entries) == limit:
                     return lineage, entries
@@ -258,13 +295,18 @@ def _blocks(document: str, first: Any, last: Any) -> Row:
     return {"_id": key_range(document, first, last)}
 
 
-def _continues(append: Append, end: End) -> bool:
+def _continues(append: Put, end: End) -> bool:
     return append.expected == end.head and (end.head == 0 or append.lineage == end.lineage)
 
 
-def block_row(append: Append, drafts: Iterable[Draft], first: int, now: int, node: str) -> Row:
-    """The row for `drafts`, which begin at number `first`, written at `now` (milliseconds since 1970) by `node`."""
-    entries = [list(draft) for draft in drafts]
+def _entries(append: Put) -> Sequence[Sequence[Any]]:
+    """What a block holds of each entry: update, author, device; and the time, where it is not that of the block."""
+    return append.drafts if isinstance(append, Append) else [entry[1:] for entry in append.entries]
+
+
+def block_row(append: Put, rows: Iterable[Sequence[Any]], first: int, now: int, node: str) -> Row:
+    """The row for `rows`, which begin at number `first`, written at `now` (milliseconds since 1970) by `node`."""
+    entries = [list(row) for row in rows]
     return {
         "_id": {"d": append.document, "s": first},
         "c": len(entries),
@@ -275,17 +317,18 @@ def block_row(append: Append, drafts: Iterable[Draft], first: int, now: int, nod
     }
 
 
-def _pieces(append: Append) -> list[tuple[int, Sequence[Draft]]]:
+def _pieces(append: Put) -> list[tuple[int, Sequence[Sequence[Any]]]]:
     """The append in pieces that fit in a block each, with the number of the first entry of each: nearly always one."""
-    pieces: list[tuple[int, Sequence[Draft]]] = []
+    rows = _entries(append)
+    pieces: list[tuple[int, Sequence[Sequence[Any]]]] = []
     start = size = 0
-    for index, (update, author, device) in enumerate(append.drafts):
-        bytes_ = len(update) + len(author) + len(device) + 64
+    for index, row in enumerate(rows):
+        bytes_ = len(row[0]) + len(row[1]) + len(row[2]) + ENTRY_OVERHEAD
         if size and size + bytes_ > BLOCK_BYTES:
-            pieces.append((append.expected + 1 + start, append.drafts[start:index]))
+            pieces.append((append.expected + 1 + start, rows[start:index]))
             start, size = index, 0
         size += bytes_
-    pieces.append((append.expected + 1 + start, append.drafts[start:]))
+    pieces.append((append.expected + 1 + start, rows[start:]))
     return pieces
 
 

@@ -12,12 +12,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+from server.stores.adoption import check_adoptions
 from server.stores.lane import Lane
 from server.stores.sqlite_file import translating
 from server.stores.sqlite_reader import Reader
 from server.stores.sqlite_writer import Writer
 from sync.rooms.errors import StoreUnavailable
-from sync.rooms.ports import Append, Appended, Changes, Conflict, Entry, Stored
+from sync.rooms.ports import Adoption, Append, Appended, Changes, Conflict, Entry, Stored
 
 PART_BYTES = 1 << 20  # of a snapshot's state, before compression
 READERS = 2  # so that a large document that is being loaded does not keep the small ones waiting
@@ -75,6 +76,11 @@ class SqliteStore:
         if not all(append.drafts for append in batch):
             raise ValueError("an append has no draft")
         return await self._write(self._writer.append, batch)
+
+    async def adopt(self, batch: Sequence[Adoption]) -> Sequence[Appended | Conflict]:
+        """`Store.adopt`."""
+        check_adoptions(batch)
+        return await self._write(self._writer.adopt, batch)
 
     async def heads(self, documents: Iterable[str]) -> dict[str, int]:
         """`Store.heads`."""

@@ -42,6 +42,11 @@ CREATE TABLE parts (
 CREATE TABLE probe (id INTEGER PRIMARY KEY, time INTEGER NOT NULL);
 """
 
+_FEED = """
+CREATE TABLE IF NOT EXISTS feed (name TEXT NOT NULL);
+INSERT INTO feed SELECT lower(hex(randomblob(8))) WHERE NOT EXISTS (SELECT * FROM feed);
+"""
+
 _CORRUPTED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
 _REASONS = {
     sqlite3.SQLITE_BUSY: "another process holds the write lock",
@@ -133,15 +138,21 @@ def _prepare(connection: sqlite3.Connection, path: Path, lock_wait: float) -> No
             time.sleep(0.01)
     if mode != "wal":
         raise StoreUnusable(path, f"its file system has no write-ahead log (journal mode is {mode!r})")
-    if not is_new:
+    if not is_new and _value(connection, "SELECT count(*) FROM sqlite_master WHERE name = 'feed'"):
         return
     connection.execute("BEGIN IMMEDIATE")
     if _is_new(connection, path):
-        for statement in _SCHEMA.split(";"):
-            connection.execute(statement)
+        _execute_all(connection, _SCHEMA)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    # Files of the first days have no name of their own yet.
+    _execute_all(connection, _FEED)
     connection.execute("COMMIT")
+
+
+def _execute_all(connection: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";"):
+        connection.execute(statement)
 
 
 def _is_new(connection: sqlite3.Connection, path: Path) -> bool:

@@ -33,6 +33,7 @@ class Reader:
 
     def __init__(self, path: Path, lock_wait: float) -> None:
         self._connection = open_connection(path, lock_wait, cache_kib=4096)
+        (self._feed,) = self._connection.execute("SELECT name FROM feed").fetchone()
         self._known: dict[str, int] = {}
         self._version = -1
         self._seen = 0
@@ -105,7 +106,8 @@ class Reader:
             (max(0, min(since, _LARGEST)), min(limit, _LARGEST - 1) + 1),
         ).fetchall()
         page = rows[:limit]
-        return Changes([Change(name, head) for name, head, _ in page], page[-1][2] if page else since, len(rows) > limit)
+        changes = [Change(name, head) for name, head, _ in page]
+        return Changes(changes, page[-1][2] if page else since, len(rows) > limit, self._feed)
 
     def close(self) -> None:
         """Close the connection."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from server.stores.sqlite_file import MARK_EVERY, insert_rows, is_busy, open_connection
 from sync.rooms.errors import StoreCorrupted, StoreUnavailable
-from sync.rooms.ports import Append, Appended, Conflict
+from sync.rooms.ports import Adoption, Append, Appended, Conflict, Draft
 
 CHECKPOINT_PAGES = 4096
 COMPACTION_STEP = 1024  # entries that go in one transaction, so that appends get their turn between two
@@ -56,38 +57,62 @@ class Writer:
 
     def append(self, batch: Sequence[Append]) -> list[Appended | Conflict]:
         """`Store.append`."""
+        now = repeat(_milliseconds())
+        return self._put([(name, expected, drafts, now, lineage) for name, expected, drafts, lineage in batch])
+
+    def adopt(self, batch: Sequence[Adoption]) -> list[Appended | Conflict]:
+        """`Store.adopt`."""
+        return self._put(
+            [
+                (name, expected, [Draft(*entry[1:4]) for entry in entries], [entry.time for entry in entries], lineage)
+                for name, expected, entries, lineage in batch
+            ]
+        )
+
+    def _put(self, batch: Sequence[tuple[str, int, Sequence[Draft], Iterable[int], str]]) -> list[Appended | Conflict]:
+        """Put drafts, which have these times, behind a number of each document. Without drafts, begin its log there."""
         with self._transaction():
-            self._look_up([append.document for append in batch])
-            now = _milliseconds()
+            self._look_up([document for document, *_ in batch])
             number, key = self._last_number, self._last_key
             entries: list[Any] = []
             heads: list[int] = []
             marks: list[int] = []
             created: list[Any] = []
+            floors: list[Any] = []
             answers: list[Appended | Conflict] = []
             new: dict[str, _Log] = {}
             written: list[tuple[_Log, int, int]] = []
             actors: dict[tuple[str, str], int] = {}
             size = 0
-            for name, expected, drafts, lineage in batch:
+            for name, expected, drafts, times, lineage in batch:
                 log = self._logs.get(name)
                 if log is None:
-                    if expected:
+                    if expected and drafts:
                         answers.append(Conflict(0, ""))
                         continue
                     key += 1
-                    log = new[name] = _Log(key, lineage, 0, 0)
+                    log = new[name] = _Log(key, lineage, expected, 0)
                     created += (key, name, lineage)
+                    if expected:
+                        # The feed has it under a number that is no entry's. Where its first entry points back to, and a
+                        # snapshot's parts are looked for, there is nothing.
+                        number += 1
+                        log.number = number
+                        floors += (key, 0, 0, 0, expected)
+                        heads += (key, expected, number)
                 elif log.head != expected or log.lineage != lineage:
                     answers.append(Conflict(log.head, log.lineage))
                     continue
+                if not drafts:
+                    answers.append(Appended(expected))
+                    continue
                 document, seq, previous = log.key, log.head, log.number
-                for update, author, device in drafts:
+                for (update, author, device), time_ in zip(drafts, times, strict=False):
                     who = (author, device)
                     actor = self._actors.get(who) or actors.get(who) or self._intern(who, actors)
                     number += 1
                     seq += 1
-                    entries += (number, document, seq, previous, actor, now, update)
+                    entries += (number, document, seq, previous, actor, time_, update)
                     size += len(update)
                     previous = number
                     if seq % MARK_EVERY == 0:
@@ -96,6 +121,7 @@ class Writer:
                 answers.append(Appended(seq))
                 written.append((log, seq, number))
             insert_rows(self._connection, "documents", 3, created)
+            insert_rows(self._connection, "snapshots", 5, floors)
             insert_rows(self._connection, "entries", 7, entries)
             insert_rows(self._connection, "marks", 3, marks)
             insert_rows(

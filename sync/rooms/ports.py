@@ -48,6 +48,19 @@ class Append(NamedTuple):
     lineage: str
 
 
+class Adoption(NamedTuple):
+    """Entries as another store numbered them, to be put behind number `expected` of one document's log.
+
+    They are numbered `expected + 1`, `expected + 2`, ... and keep author, device and time. Without entries, and with an
+    `expected` above 0, it begins a log behind that number, as one is that was compacted up to there.
+    """
+
+    document: str
+    expected: int
+    entries: Sequence[Entry]
+    lineage: str
+
+
 class Appended(NamedTuple):
     """The whole append is durable; `head` is the number of its last entry."""
 
@@ -87,11 +100,15 @@ class Change(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """A page of the changes feed. `cursor` continues it; `more` says that asking again now would give more."""
+    """A page of the changes feed. `cursor` continues it; `more` says that asking again now would give more.
+
+    `feed` names the feed, for as long as the store exists: a cursor of another feed is none of this one.
+    """
 
     changes: Sequence[Change]
     cursor: int
     more: bool
+    feed: str
 
 
 class Store(Protocol):
@@ -155,6 +172,21 @@ class Store(Protocol):
         """Drop entries up to and including `keep_after`, and say how many went. Numbers stay as they are.
 
         Never beyond the snapshot: entries above its number stay, whatever was asked.
+        """
+        ...
+
+    async def adopt(self, batch: Sequence[Adoption]) -> Sequence[Appended | Conflict]:
+        """Take over documents from another store: as `append`, with numbers, authors, devices and times that are given.
+
+        Order, atomicity, durability and what is (not) known after an error are those of `append`. What does not continue the
+        log, or is of another lineage, is a `Conflict` and not written, so the same adoption again changes nothing. The
+        changes feed and `heads` have adopted documents as they have any other.
+
+        A log that was begun behind a number cannot be loaded (`StoreCorrupted`) before `snapshot` was called at that number
+        or above it; `read` gives its entries. To begin one that is there, with that very head and lineage, changes nothing.
+
+        Raises `ValueError` for a batch that is none: a document that occurs twice, or entries whose numbers do not follow
+        `expected`; and `UpdateTooLarge` for an entry that this store cannot hold, before anything was written.
         """
         ...
 

@@ -18,7 +18,7 @@ from sync.protocol.yws import YWebSocket
 from sync.rooms.errors import RoomError, StoreUnavailable
 from sync.rooms.limits import RoomLimits
 from sync.rooms.peer import Peer
-from sync.rooms.ports import Append, Appended, Bus, Changes, Conflict, Entry, Store, Stored
+from sync.rooms.ports import Adoption, Append, Appended, Bus, Changes, Conflict, Entry, Store, Stored
 from sync.rooms.registry import Rooms
 from sync.rooms.room import Room
 
@@ -184,6 +184,9 @@ class Interruptible:
             raise StoreUnavailable("written, and the answer lost")
         await self.gate.wait()
         return answers
+
+    async def adopt(self, batch: Sequence[Adoption]) -> Sequence[Appended | Conflict]:
+        return await self._ask().adopt(batch)
 
     async def heads(self, documents: Iterable[str]) -> dict[str, int]:
         return await self._ask().heads(documents)

@@ -1,0 +1,48 @@
+"""From one store into another: moving house."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from server.archive.logs import StoreLog
+from server.archive.report import Report
+from server.archive.restore import TargetNotEmpty
+from server.archive.transfer import Transfer
+from server.archive.worklist import CHANGES_PAGE, list_changes
+from sync.rooms.errors import StoreCorrupted
+from sync.rooms.ports import Store
+
+
+async def copy(source: Store, target: Store, report: Report) -> None:
+    """Put all documents of `source` into `target`, up to their heads when this began or beyond.
+
+    The target must be empty or hold what an earlier copy from this source put there: made again, it goes on. A document that
+    cannot be read is reported.
+
+    Raises `TargetNotEmpty` before anything was written, and `StoreUnavailable`.
+    """
+    await _refuse_strangers(source, target)
+    transfer = Transfer(target, report)
+    with closing(await list_changes(source, 0)) as work:
+        report.total = len(work)
+        for document, _ in work:
+            try:
+                log = await StoreLog.open(source, document)
+            except StoreCorrupted as error:
+                report.trouble(document, error.code, error.reason)
+                report.advance(documents=1)
+                continue
+            if log is not None:
+                await transfer.put(log)
+        await transfer.finish()
+
+
+async def _refuse_strangers(source: Store, target: Store) -> None:
+    cursor, more = 0, True
+    while more:
+        page = await target.changes(cursor, CHANGES_PAGE)
+        heads = await source.heads([document for document, _ in page.changes])
+        for document, head in page.changes:
+            if heads.get(document, 0) < head:
+                raise TargetNotEmpty(document, "copy into an empty one")
+        cursor, more = page.cursor, page.more

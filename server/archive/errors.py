@@ -1,0 +1,75 @@
+"""What can be wrong with a backup. Codes are stable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ArchiveError(Exception):
+    """The root. `reason` says in a sentence what happened and what to do; it never holds content."""
+
+    code = "archive-error"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ArchiveUnusable(ArchiveError):
+    """The folder cannot be used for what was asked, and trying again does not help."""
+
+    code = "backup-unusable"
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"{folder}: {reason}")
+        self.folder = folder
+
+
+class ArchiveBusy(ArchiveError):
+    """Another process works on the folder."""
+
+    code = "backup-busy"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder}: another ebbtide works on this backup; try again when it has ended")
+        self.folder = folder
+
+
+class ArchiveDamaged(ArchiveError):
+    """A file of the backup does not hold what was written to it."""
+
+    code = "backup-damaged"
+
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.file = file
+
+
+class Mismatch(ArchiveError):
+    """What one place holds of a document is no beginning of what the other has, so the one cannot go on from the other."""
+
+    code = "history-differs"
+
+    def __init__(self, document: str, reason: str) -> None:
+        super().__init__(reason)
+        self.document = document
+
+
+class NotReached(ArchiveError):
+    """Nothing is held of the document for the moment asked for: its log was compacted beyond it."""
+
+    code = "compacted-beyond"
+
+    def __init__(self, document: str) -> None:
+        super().__init__("its log was compacted beyond that moment")
+        self.document = document
+
+
+class CompactedMeanwhile(ArchiveError):
+    """A server compacted the log that was being read. Opening it again gives what is left."""
+
+    code = "compacted-meanwhile"
+
+    def __init__(self, document: str) -> None:
+        super().__init__("its log was compacted while it was read; stop the server, or keep more with --keep-entries")
+        self.document = document

@@ -1,0 +1,52 @@
+"""Which store a command works on: the options of `ebbtide serve` that say so, and how it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from server.config import VARIABLES, Config, Storage, refuse_unknown_store
+from server.options import Option, Usage, Word, fields_from, options_of
+from server.stores.opening import open_store
+from sync.rooms.ports import Store
+
+DRIVER_OPTIONS = tuple(each for each in options_of(Storage).values() if each.flag != "--store")
+STORE_OPTIONS = (options_of(Config)["data"], options_of(Storage)["url"], *DRIVER_OPTIONS)
+
+
+class Location:
+    """Where a store is, and how to open it."""
+
+    def __init__(self, storage: Storage, data: Path) -> None:
+        self._storage = storage
+        self._data = data
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Location:
+        """What `--store` and `--data` say. Raises `ConfigError`."""
+        storage = Storage(**fields_from(Storage, settings))
+        if storage.url:
+            refuse_unknown_store(storage.url)
+        return cls(storage, settings[options_of(Config)["data"].flag])
+
+    @asynccontextmanager
+    async def opened(self, *, must_exist: bool) -> AsyncIterator[Store]:
+        """The store, closed on the way out. Raises as `open_store` does."""
+        store = await open_store(self._storage, self._data, must_exist=must_exist)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+def usage(
+    command: str,
+    purpose: str,
+    words: tuple[Word, ...],
+    flags: tuple[Option, ...] = (),
+    options: tuple[Option, ...] = STORE_OPTIONS,
+) -> Usage:
+    """The usage of a command beside `serve`, in whose environment it may run."""
+    return Usage(command, purpose, options, flags, words, VARIABLES)

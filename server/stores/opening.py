@@ -1,0 +1,37 @@
+"""Which store a command works on. Beside `server/app.py`, the only file that names concrete stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from server.config import Storage
+from server.stores.errors import StoreUnusable
+from server.stores.mongo import MongoStore
+from server.stores.mongo_client import Mongo, MongoOptions, connect
+from server.stores.sqlite import open_sqlite
+from sync.rooms.ports import Store
+
+FILE = "ebbtide.sqlite"
+"""The database in the data folder."""
+
+
+async def open_store(storage: Storage, data: Path, *, must_exist: bool = False) -> Store:
+    """The store that `storage` and the data folder name; `data` may also be the database file itself.
+
+    Raises `StoreUnusable` or `StoreUnavailable` when it cannot be opened, `StoreCorrupted` for a damaged file, and `OSError`
+    when the folder cannot be made. With `must_exist`, SQLite's file is not made when it is missing: that is `StoreUnusable`.
+    """
+    if storage.url:
+        return MongoStore(await connect_mongo(storage))
+    path = data if data.suffix == ".sqlite" else data / FILE
+    if not must_exist:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.is_file():
+        raise StoreUnusable(path, "there is no such database; name its folder with --data, or a MongoDB with --store")
+    return await open_sqlite(path)
+
+
+async def connect_mongo(storage: Storage) -> Mongo:
+    """The MongoDB that `storage` names. Raises `StoreUnusable` or `StoreUnavailable`."""
+    options = MongoOptions(storage.driver, storage.pool_most, storage.pool_least, storage.timeout, storage.reads)
+    return await connect(storage.url, options)

@@ -1,0 +1,150 @@
+"""Every kind of damage is found, named with its code, and holds up nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from server.archive.archive import Archive
+from server.archive.report import Report
+from server.archive.verify import verify_archive, verify_store
+from sync.rooms.ports import Store
+from tests.server.archive.kit import append, backed_up, fill, quiet, real_updates, said, sqlite, state_at, texts
+
+Statement = str
+OF_A = "(SELECT id FROM documents WHERE name = 'a')"
+
+
+async def verified(path: Path) -> Report:
+    report = quiet()
+    async with sqlite(path) as store:
+        await verify_store(store, report)
+    return report
+
+
+async def with_one_document(store: Store) -> None:
+    """`a`: 60 entries or so of several authors, a snapshot half-way, among others."""
+    await fill(store, 8)
+    updates = real_updates(30)
+    await append(store, "a", 0, updates)
+    await store.snapshot("a", 30, state_at(updates, 30))
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    async with sqlite(tmp_path / "store.sqlite") as store:
+        await with_one_document(store)
+    return tmp_path / "store.sqlite"
+
+
+def damage(path: Path, statement: Statement, *values: object) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        assert database.execute(statement, values).rowcount == 1
+
+
+async def test_what_is_in_order_is_found_so(path: Path, tmp_path: Path) -> None:
+    report = await verified(path)
+    assert (report.documents, report.troubles, said(report)) == (9, 0, "")
+    async with sqlite(path) as store:
+        await backed_up(store, tmp_path / "backup")
+    report = quiet()
+    with Archive(tmp_path / "backup", write=False) as archive:
+        await verify_archive(archive, report)
+    assert (report.documents, report.troubles) == (9, 0)
+
+
+DAMAGES: dict[str, tuple[Statement, Callable[[], tuple[object, ...]]]] = {
+    "store-corrupted: a: entries 1 to ": (f"DELETE FROM entries WHERE document = {OF_A} AND seq = 20", tuple),
+    "store-corrupted: a: entries 31 to ": (f"DELETE FROM entries WHERE document = {OF_A} AND seq = 40", tuple),
+    "store-corrupted: a: a part of the snapshot cannot": (
+        f"UPDATE parts SET data = x'00' WHERE upload = (SELECT upload FROM snapshots WHERE document = {OF_A})",
+        tuple,
+    ),
+    "entry-unusable: a: entry 20 cannot be used (malformed-update)": (
+        f"UPDATE entries SET data = x'0102' WHERE document = {OF_A} AND seq = 20",
+        tuple,
+    ),
+    "entry-unusable: a: entry 21 cannot be used (missing-causes)": (
+        f"UPDATE entries SET data = ? WHERE document = {OF_A} AND seq = 21",
+        lambda: (texts(2, 10)[1],),
+    ),
+}
+
+
+@pytest.mark.parametrize("found", DAMAGES)
+async def test_damage_is_named(path: Path, found: str) -> None:
+    statement, values = DAMAGES[found]
+    damage(path, statement, *values())
+    report = await verified(path)
+    assert found in said(report)
+    assert (report.documents, report.troubles) == (9, 1)
+
+
+@pytest.mark.parametrize(("seq", "code"), [(29, "snapshot-differs"), (31, "snapshot-differs"), (0, "snapshot-unreadable")])
+async def test_a_snapshot_that_is_not_what_the_log_gives(tmp_path: Path, seq: int, code: str) -> None:
+    updates = texts(60, 10)
+    async with sqlite(tmp_path / "store.sqlite") as store:
+        await append(store, "a", 0, updates)
+        await store.snapshot("a", 30, state_at(updates, seq) if seq else b"no document")
+        await fill(store, 2)
+        await backed_up(store, tmp_path / "backup")
+    report = await verified(tmp_path / "store.sqlite")
+    assert f"{code}: a: the snapshot at 30 " in said(report)
+    assert (report.documents, report.troubles) == (3, 1)
+    in_backup = quiet()
+    with Archive(tmp_path / "backup", write=False) as archive:
+        await verify_archive(archive, in_backup)
+    assert f"{code}: a: the snapshot at 30 " in said(in_backup)
+
+
+async def test_what_follows_the_snapshot_of_a_compacted_log(tmp_path: Path) -> None:
+    updates = texts(60, 10)
+    async with sqlite(tmp_path / "store.sqlite") as store:
+        await append(store, "a", 0, updates)
+        await store.snapshot("a", 30, state_at(updates, 30))
+        await store.compact("a", 20)
+    for seq in (25, 40):
+        damage(tmp_path / "store.sqlite", "UPDATE entries SET data = x'0102' WHERE seq = ?", seq)
+        assert f"entry-unusable: a: entry {seq} " in said(await verified(tmp_path / "store.sqlite"))
+        damage(tmp_path / "store.sqlite", "UPDATE entries SET data = ? WHERE seq = ?", updates[seq - 1], seq)
+    assert (await verified(tmp_path / "store.sqlite")).troubles == 0
+
+
+async def test_a_feed_that_is_behind_or_ahead_of_the_log(path: Path) -> None:
+    class Feed:
+        """A store whose feed and heads are off by some."""
+
+        def __init__(self, store: Store, fed: int, head: int) -> None:
+            self._store, self._fed, self._head = store, fed, head
+            self.load, self.read = store.load, store.read
+
+        async def changes(self, since: int, limit: int) -> object:
+            page = await self._store.changes(since, limit)
+            return page._replace(changes=[each._replace(head=each.head + self._fed) for each in page.changes])
+
+        async def heads(self, documents: list[str]) -> dict[str, int]:
+            return {name: head + self._head for name, head in (await self._store.heads(documents)).items()}
+
+    async with sqlite(path) as store:
+        for fed, head, troubles in ((0, 0, 0), (-1, 0, 0), (1, 0, 9), (0, -1, 9)):
+            report = quiet()
+            await verify_store(Feed(store, fed, head), report)  # type: ignore[arg-type]
+            assert report.troubles == troubles
+            assert said(report).count("heads-differ: ") == troubles
+
+
+async def test_a_backup_that_was_changed(path: Path, tmp_path: Path) -> None:
+    async with sqlite(path) as store:
+        await backed_up(store, tmp_path / "backup")
+    segment = tmp_path / "backup" / "000001.ebb"
+    data = segment.read_bytes()
+    for at in range(20, len(data), 1499):
+        segment.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        report = quiet()
+        with Archive(tmp_path / "backup", write=False) as archive:
+            await verify_archive(archive, report)
+        assert "backup-damaged: the backup: " in said(report)

@@ -1,0 +1,83 @@
+"""How much memory the commands take does not depend on how much there is to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pycrdt
+
+from sync.rooms.ports import Adoption, Entry
+from tests.harness.server_process import REPOSITORY
+from tests.server.archive.kit import sqlite, state_at, texts
+
+SLACK_KIB = 24 << 10
+SMALL, LARGE = 1, 8
+
+
+PROBE = r"""
+import atexit, re, sys
+from pathlib import Path
+from server.__main__ import main
+atexit.register(lambda: print(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1], file=sys.stderr))
+main()
+"""
+"""Runs a command, and ends with the most memory that it had, in KiB."""
+
+
+def peak_of(*arguments: str) -> int:
+    """Run a command to its end, which is a good one; the most memory that it had at a time, in KiB."""
+    command = [sys.executable, "-c", PROBE, *arguments]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended
+    return int(ended.stderr.split()[-1])
+
+
+def rewritten(count: int, size: int) -> list[bytes]:
+    """Updates that put a text in the place of the last one: a long log of a small document."""
+    doc: pycrdt.Doc[Any] = pycrdt.Doc()
+    entries = doc.get("entries", type=pycrdt.Map)
+    updates = []
+    for number in range(count):
+        before = doc.get_state()
+        entries["text"] = f"{number} " + "tide " * (size // 5)
+        updates.append(doc.get_update(before))
+    return updates
+
+
+async def fill(path: Path, times: int) -> None:
+    """`times` as many documents, small and large, and a log that is `times` as long."""
+    large, long = texts(40, 20_000), rewritten(100 * times, 40_000)
+    async with sqlite(path) as store:
+        for number in range(10 * times):
+            entries = [Entry(seq, update, "", "", seq) for seq, update in enumerate(large, 1)]
+            await store.adopt([Adoption(f"large {number}", 0, entries, "L")])
+        for first in range(0, 300 * times, 300):
+            one = [Entry(1, b"\x00\x00", "", "", 1)]
+            await store.adopt([Adoption(f"small {number}", 0, one, "L") for number in range(first, first + 300)])
+        for start in range(0, len(long), 50):
+            entries = [Entry(seq, update, "", "", seq) for seq, update in enumerate(long[start : start + 50], start + 1)]
+            await store.adopt([Adoption("long", start, entries, "L")])
+        await store.snapshot("long", len(long) - 5, state_at(long, len(long) - 5))
+
+
+async def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    peaks: dict[str, list[int]] = {}
+    for times in (SMALL, LARGE):
+        place = tmp_path / str(times)
+        await fill(place / "data" / "ebbtide.sqlite", times)
+        source = ("--data", str(place / "data"))
+        for command in (
+            ("backup", str(place / "backup"), *source),
+            ("restore", str(place / "backup"), "--data", str(place / "restored")),
+            ("restore", str(place / "backup"), "--data", str(place / "restored"), "--at", "2100-01-01"),
+            ("copy", f"sqlite:{place / 'data'}", f"sqlite:{place / 'copied'}"),
+            ("verify", *source),
+            ("verify", str(place / "backup")),
+        ):
+            name = " ".join([command[0], *(each for each in command if each.startswith("--"))])
+            peaks.setdefault(name, []).append(peak_of(*command))
+    print({command: [f"{peak >> 10} MiB" for peak in found] for command, found in peaks.items()})
+    assert all(large - small < SLACK_KIB for small, large in peaks.values()), peaks
