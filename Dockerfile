@@ -1,5 +1,5 @@
 # Debian and not Alpine: the wheels are built for glibc, whose allocator the server also asks to give memory back.
-FROM python:3.11.14-slim-bookworm AS build
+FROM python:3.11.16-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 COPY deploy/image/ deploy/image/
@@ -13,7 +13,7 @@ COPY server/ server/
 RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir dist . \
     && pip --python /opt/ebbtide/bin/python install --no-deps --no-index dist/ebbtide-*.whl
 
-FROM python:3.11.14-slim-bookworm
+FROM python:3.11.16-slim-bookworm
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Ebbtide" \
       org.opencontainers.image.description="An offline-first sync server with CRDT collaboration" \

@@ -13,7 +13,7 @@ STAMPS := .stamps
 NODE_SUITES := $(patsubst %/package-lock.json,%,$(wildcard tests/*/package-lock.json))
 NODE_STAMPS := $(patsubst tests/%,$(STAMPS)/node-%,$(NODE_SUITES))
 CLIENT := $(wildcard clients/python/pyproject.toml)
-TYPED := crdt sync server tests bench $(if $(CLIENT),clients/python/src)
+TYPED := crdt sync server tests bench deploy $(if $(CLIENT),clients/python/src)
 
 say = @printf '==> %s\n' "$(1)"
 

@@ -14,7 +14,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.request import Request, urlopen
 
 import jwt
@@ -139,7 +139,7 @@ class Container:
     def __init__(self, root: Path) -> None:
         self.root, self.port = root, free_port()
 
-    def __enter__(self) -> Container:
+    def __enter__(self) -> Self:
         words = [*FINAL.words("ENTRYPOINT"), *FINAL.words("CMD")]
         self.process = container.start(self.root, words, environment(self.port), **self._place(), stdout=subprocess.PIPE)
         assert self.process.stdout is not None
