@@ -118,6 +118,18 @@ def test_what_is_mounted_is_there(services: dict[str, Any]) -> None:
         assert mount["read_only"] is True, mount["source"]
 
 
+def test_nginx_listens_where_it_is_published_and_asks_the_nodes_where_they_listen(
+    folder: Path, services: dict[str, Any]
+) -> None:
+    said = (folder / "nginx" / "nginx.conf").read_text()
+    (published,) = services["nginx"]["ports"]
+    assert set(re.findall(r"^\s*listen (\d+)", said, re.MULTILINE)) == {str(published["target"])}
+    assert set(re.findall(r"^\s*server (\w+:\d+)", said, re.MULTILINE)) == {
+        f"{node}:{config(folder, services, node).port}" for node in NODES
+    }
+    assert services["nginx"]["healthcheck"]["test"] == ["CMD", "nc", "-z", "127.0.0.1", str(published["target"])]
+
+
 def test_no_secret_is_where_it_can_be_read(folder: Path, services: dict[str, Any]) -> None:
     secrets = {path.read_text().strip() for path in (folder / "secrets").iterdir() if path.name != "node.env"}
     assert len(secrets) == 5
