@@ -28,6 +28,8 @@ MIN_SECRET_BYTES = 32
 MAX_MONGO_UPDATE = 14 * MIB
 
 _SECRET_VARIABLE = "EBBTIDE_TOKEN_SECRET"  # noqa: S105 - a name, not a secret
+_SECRETS = frozenset({"--store", "--bus"})
+"""Options whose text is never repeated."""
 _MAX_KEY_FILE_BYTES = 64 * KIB
 _PREFIX = "EBBTIDE_"
 _ELSEWHERE = frozenset({"EBBTIDE_BENCH_CACHE", "EBBTIDE_MONGOD", "EBBTIDE_TRACES"})
@@ -270,7 +272,9 @@ def _read(texts: Mapping[_Option, tuple[str, str]]) -> dict[str, Any]:
         try:
             settings[option.flag] = option.read(text)
         except ValueError as error:
-            raise ConfigError(f"{source} takes {error}, not {text[:80]!r}") from None
+            # An address may hold a password, and a newline behind it is soon there when it comes from a file.
+            shown = "what it was given" if option.flag in _SECRETS else repr(text[:80])
+            raise ConfigError(f"{source} takes {error}, not {shown}") from None
     return settings
 
 
