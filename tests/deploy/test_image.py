@@ -52,6 +52,15 @@ def test_both_stages_are_the_same_python_which_the_project_supports() -> None:
     assert FINAL.pairs("LABEL")["org.opencontainers.image.version"] == project["version"]
 
 
+def test_the_user_that_runs_owns_the_data() -> None:
+    (made,) = FINAL.texts("RUN")
+    numbers = re.findall(r"--(?:gid|uid|owner|group)[ =](\d+)", made)
+    assert len(numbers) == 5
+    assert {*numbers, *FINAL.texts("USER")[0].split(":")} == {str(USER)}
+    (volume,) = FINAL.texts("VOLUME")
+    assert made.split()[-1] == volume == FINAL.pairs("ENV")["EBBTIDE_DATA"]
+
+
 def test_the_context_holds_what_is_copied_and_nothing_else() -> None:
     lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
     first, *rest = [line for line in lines if not line.startswith("#")]
