@@ -26,7 +26,7 @@ help:
 	  'make check   lint, types and import rules, in seconds' \
 	  'make demo    two authors, offline and online, and a server that is killed half-way; TRACE=FILE replays a recording' \
 	  'make bench   measure beside other servers; ARGS=--help lists scenarios' \
-	  'make parts   install the programs that only the tests run, a mongod and a redis-server among them' \
+	  'make parts   install a mongod and a redis-server for the tests' \
 	  'make lock    pin the dependencies anew' \
 	  'make clean   remove the environment and everything built'
 
@@ -34,7 +34,7 @@ serve: $(STAMPS)/environment
 	$(call say,Starting the server; Ctrl-C stops it)
 	@$(BIN)/ebbtide serve --open
 
-test: $(STAMPS)/environment $(STAMPS)/parts $(STAMPS)/wheels $(NODE_STAMPS)
+test: $(STAMPS)/environment $(STAMPS)/parts $(NODE_STAMPS)
 	$(call say,Running the tests)
 	@$(BIN)/python -m pytest tests $(wildcard clients/python/tests)
 
@@ -84,18 +84,19 @@ $(STAMPS)/environment: $(STAMPS)/dependencies pyproject.toml $(CLIENT)
 	@$(PIP) install --no-deps --no-build-isolation --editable . $(if $(CLIENT),--editable clients/python)
 	@touch $@
 
+# What the image installs, so that the tests can install it as the Dockerfile does and need no network for it.
+test: $(STAMPS)/wheels
+$(STAMPS)/wheels: deploy/image/runtime.lock deploy/image/build.lock $(STAMPS)/dependencies
+	$(call say,Fetching the packages of the image for the tests)
+	@rm -rf $@
+	@$(PIP) download --no-deps --require-hashes --dest $@ -r deploy/image/runtime.lock -r deploy/image/build.lock
+	@touch $@
+
 # Beside the environment, not in it: nothing of ours may come to depend on them.
 $(STAMPS)/parts: tests/parts.lock $(STAMPS)/dependencies
 	$(call say,Installing the programs that only the tests run)
 	@rm -rf $@
 	@$(PIP) install --no-deps --require-hashes --target $@ -r tests/parts.lock
-	@touch $@
-
-# What the image installs, so that the tests can install it as the Dockerfile does and need no network for it.
-$(STAMPS)/wheels: deploy/image/runtime.lock deploy/image/build.lock $(STAMPS)/dependencies
-	$(call say,Fetching the packages of the image for the tests)
-	@rm -rf $@
-	@$(PIP) download --no-deps --require-hashes --dest $@ -r deploy/image/runtime.lock -r deploy/image/build.lock
 	@touch $@
 
 $(STAMPS)/node-%: tests/%/package-lock.json | node
