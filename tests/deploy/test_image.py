@@ -23,7 +23,7 @@ import pytest
 
 from tests.deploy import container, programs
 from tests.deploy.dockerfile import Stage, stages
-from tests.harness.mongod import free_port
+from tests.harness.mongod import ReplicaSet, free_port
 from tests.harness.server_process import LISTENING, REPOSITORY
 
 BUILD, FINAL = stages()
@@ -116,7 +116,7 @@ def run(root: Path, words: list[str], environ: dict[str, str], cwd: str = "/", u
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The build stage's root after its last step, with `/data` as the last stage makes it."""
     container.require_root()
     assert any(WHEELS.glob("*.whl")), f"no packages in {WHEELS}: `make test` fetches them"
@@ -129,7 +129,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     replay(BUILD, root, {"PATH": "/image/bin:/usr/bin:/bin", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"})
     (root / "data").mkdir(mode=0o700)
     os.chown(root / "data", USER, USER)
-    return root
+    yield root
+    # pytest keeps the folders of three runs, and this is a whole installation.
+    shutil.rmtree(root)
 
 
 def environment(port: int) -> dict[str, str]:
@@ -145,12 +147,13 @@ def environment(port: int) -> dict[str, str]:
 class Container:
     """`ebbtide serve` as the image starts it: its user, its root read-only, its environment. A context manager."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.port = root, free_port()
+    def __init__(self, root: Path, *, only_writable: str = FINAL.texts("VOLUME")[0], **environ: str) -> None:
+        self.root, self.port, self._only_writable = root, free_port(), only_writable
+        self._environ = environment(self.port) | environ
 
     def __enter__(self) -> Self:
         words = [*FINAL.words("ENTRYPOINT"), *FINAL.words("CMD")]
-        self.process = container.start(self.root, words, environment(self.port), **self._place(), stdout=subprocess.PIPE)
+        self.process = container.start(self.root, words, self._environ, **self._place(), stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         assert LISTENING.fullmatch(self.process.stdout.readline())
         return self
@@ -160,11 +163,11 @@ class Container:
         self.process.communicate()
 
     def _place(self) -> dict[str, Any]:
-        return {"user": USER, "cwd": FINAL.texts("WORKDIR")[0], "only_writable": FINAL.texts("VOLUME")[0]}
+        return {"user": USER, "cwd": FINAL.texts("WORKDIR")[0], "only_writable": self._only_writable}
 
     def run(self, *words: str) -> int:
         """The status of a command in the same container."""
-        return container.start(self.root, list(words), environment(self.port), **self._place()).wait(60)
+        return container.start(self.root, list(words), self._environ, **self._place()).wait(60)
 
     def healthy(self) -> bool:
         return self.run(*FINAL.words("HEALTHCHECK")) == 0
@@ -211,6 +214,17 @@ def test_it_serves_without_rights_on_a_root_that_is_read_only(server: Container)
     assert not server.healthy()
     with Container(server.root) as next_:
         assert next_.push(doc.get_update()) == "duplicate"
+
+
+def test_with_mongodb_it_writes_nowhere(root: Path, tmp_path: Path) -> None:
+    doc: pycrdt.Doc[Any] = pycrdt.Doc({"text": pycrdt.Text("hello")})
+    with (
+        ReplicaSet(tmp_path) as replica_set,
+        Container(root, only_writable="/nowhere", EBBTIDE_STORE=replica_set.url("ebbtide")) as server,
+    ):
+        assert server.run("touch", "/data/file") != 0
+        assert server.run("touch", "/nowhere/file") != 0
+        assert server.push(doc.get_update()) == "applied"
 
 
 def test_it_uses_uvloop_and_a_deep_stack(server: Container) -> None:
