@@ -13,7 +13,7 @@ STAMPS := .stamps
 NODE_SUITES := $(patsubst %/package-lock.json,%,$(wildcard tests/*/package-lock.json))
 NODE_STAMPS := $(patsubst tests/%,$(STAMPS)/node-%,$(NODE_SUITES))
 CLIENT := $(wildcard clients/python/pyproject.toml)
-TYPED := crdt sync server tests bench $(if $(CLIENT),clients/python/src)
+TYPED := crdt sync server tests bench deploy $(if $(CLIENT),clients/python/src)
 
 say = @printf '==> %s\n' "$(1)"
 
@@ -84,6 +84,14 @@ $(STAMPS)/environment: $(STAMPS)/dependencies pyproject.toml $(CLIENT)
 	@$(PIP) install --no-deps --no-build-isolation --editable . $(if $(CLIENT),--editable clients/python)
 	@touch $@
 
+# What the image installs, so that the tests can install it as the Dockerfile does and need no network for it.
+test: $(STAMPS)/wheels
+$(STAMPS)/wheels: deploy/image/runtime.lock deploy/image/build.lock $(STAMPS)/dependencies
+	$(call say,Fetching the packages of the image for the tests)
+	@rm -rf $@
+	@$(PIP) download --no-deps --require-hashes --dest $@ -r deploy/image/runtime.lock -r deploy/image/build.lock
+	@touch $@
+
 # Beside the environment, not in it: nothing of ours may come to depend on them. The wheels are of one Python, but the
 # programs in them of none.
 $(STAMPS)/parts: tests/parts.lock $(STAMPS)/dependencies
@@ -111,12 +119,18 @@ $(STAMPS)/node-%: tests/%/package-lock.json | node
 	@cd tests/$* && npm ci --loglevel=error --no-audit --no-fund >/dev/null
 	@mkdir -p $(STAMPS) && touch $@
 
+PIN = $(STAMPS)/locker/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
 # The marker is lost on the way through an extra: y-py has no wheel for newer Pythons.
+# The image gets what requirements.lock has and no other versions: what runs is what was tested.
 lock: $(STAMPS)/locker
 	$(call say,Pinning the dependencies)
-	@$(STAMPS)/locker/bin/pip-compile --quiet --extra dev --generate-hashes --strip-extras --allow-unsafe --upgrade \
-	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock pyproject.toml
+	@$(PIN) --extra dev --upgrade -o requirements.lock pyproject.toml
 	@sed -i 's/^\(y-py==[^ ]*\) \\$$/\1 ; python_version < "3.13" \\/' requirements.lock
+	$(call say,Pinning the dependencies of the image)
+	@$(PIN) -c requirements.lock -o deploy/image/runtime.lock pyproject.toml
+	@$(PIN) -c requirements.lock --only-build-deps --build-deps-for wheel -o deploy/image/build.lock pyproject.toml
 
 $(STAMPS)/locker: | python
 	$(call say,Making an environment for pip-tools)

@@ -29,7 +29,8 @@ class ConfigError(Exception):
 class Option(NamedTuple):
     """One setting: its flag, what reads its text, and what `--help` says.
 
-    One that is `repeatable` gives a tuple of what `read` makes of each; it has no variable.
+    One that is `repeatable` gives a tuple of what `read` makes of each; it has no variable. The text of one that is `secret` is
+    never repeated: an address may hold a password.
     """
 
     flag: str
@@ -37,6 +38,7 @@ class Option(NamedTuple):
     default: Any
     help: str
     repeatable: bool = False
+    secret: bool = False
 
     @property
     def variable(self) -> str:
@@ -68,7 +70,7 @@ class Usage(NamedTuple):
 
 def option(flag: str, read: Callable[[str], Any], default: Any, help_: str, *, secret: bool = False) -> Any:
     """A field of a dataclass that an option sets. What is `secret` shows in no `repr`."""
-    return field(default=default, repr=not secret, metadata={"option": Option(flag, read, default, help_)})
+    return field(default=default, repr=not secret, metadata={"option": Option(flag, read, default, help_, secret=secret)})
 
 
 def options_of(cls: type[Any]) -> dict[str, Option]:
@@ -97,13 +99,13 @@ def read_settings(usage: Usage, argv: Sequence[str], environ: Mapping[str, str])
     settings |= {word.name: None for word in usage.words}
     for variable, each in variables.items():
         if environ.get(variable):
-            settings[each.flag] = _value(each.read, variable, environ[variable])
+            settings[each.flag] = _value(each, variable, environ[variable])
     for each in (*usage.options, *usage.flags):
         if each.flag in given:
             settings[each.flag] = _flag_value(each, given[each.flag])
     for word in usage.words:
         if given.get(word.name) is not None:
-            settings[word.name] = _value(word.read, word.name, given[word.name])
+            settings[word.name] = _value(word, word.name, given[word.name])
     return settings
 
 
@@ -145,15 +147,16 @@ def _epilog(usage: Usage) -> str:
 
 def _flag_value(option: Option, text: str | list[str]) -> Any:
     if option.repeatable:
-        return tuple(_value(option.read, option.flag, each) for each in text)
-    return _value(option.read, option.flag, ",".join(text) if isinstance(text, list) else text)
+        return tuple(_value(option, option.flag, each) for each in text)
+    return _value(option, option.flag, ",".join(text) if isinstance(text, list) else text)
 
 
-def _value(read: Callable[[str], Any], source: str, text: str) -> Any:
+def _value(wanted: Option | Word, source: str, text: str) -> Any:
     try:
-        return read(text)
+        return wanted.read(text)
     except ValueError as error:
-        raise ConfigError(f"{source} takes {error}, not {text[:80]!r}") from None
+        shown = "what it was given" if isinstance(wanted, Option) and wanted.secret else repr(text[:80])
+        raise ConfigError(f"{source} takes {error}, not {shown}") from None
 
 
 def _shown(option: Option) -> str:

@@ -39,6 +39,12 @@ def test_a_flag_wins_over_its_variable_and_a_variable_over_the_default() -> None
     assert (config.port, config.limits.max_rooms, config.open) == (0, 7, True)
 
 
+@pytest.mark.parametrize(("name", "address"), [("STORE", "mongodb://ebbtide:hunter2@db/x"), ("BUS", "redis://:hunter2@redis")])
+@pytest.mark.parametrize("spoilt", ["{}\n", "\x00{}", "http://{}" + "x" * 2_000, "ftp://{}"])
+def test_an_address_that_is_refused_is_not_repeated_since_it_may_hold_a_password(name: str, address: str, spoilt: str) -> None:
+    assert "hunter2" not in refusal("--open", **{f"EBBTIDE_{name}": spoilt.format(address)})
+
+
 def test_an_empty_variable_counts_as_absent() -> None:
     assert parse(["--open"], {"EBBTIDE_PORT": ""}).port == 8080
 
