@@ -5,7 +5,7 @@ import { describe, test } from 'node:test'
 import * as decoding from 'lib0/decoding'
 
 import { versions } from '../support/clients.mjs'
-import { mint, secureServer, uniqueName } from '../support/server.mjs'
+import { mint, revoke, secureServer, uniqueName } from '../support/server.mjs'
 import { until } from '../support/until.mjs'
 
 const server = secureServer()
@@ -110,6 +110,18 @@ for (const version of versions) {
       await until('Alice is synced', () => alice.synced, [alice])
       assert.ok(!ended(version, alice))
       await until('Alice is told that it is over', () => ended(version, alice), [alice], 15_000)
+      alice.text.insert(0, 'too late')
+      const witness = await editor(t, version, name)
+      assert.equal(witness.text.toString(), '')
+    })
+
+    test('a token that is revoked ends the access of an open socket', async (t) => {
+      const name = uniqueName()
+      const token = mint({ [name]: 'editor' }, { more: { jti: name } })
+      const alice = version.open(t, { server, name, token })
+      await until('Alice is synced', () => alice.synced, [alice])
+      await revoke(name)
+      await until('Alice is told that it is over', () => ended(version, alice), [alice])
       alice.text.insert(0, 'too late')
       const witness = await editor(t, version, name)
       assert.equal(witness.text.toString(), '')

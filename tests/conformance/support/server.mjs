@@ -20,12 +20,23 @@ const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64
 
 /**
  * @param {Record<string, 'editor' | 'viewer'>} documents names or patterns, and the role
- * @param {{ expiresIn?: number, secret?: string }} [options] `expiresIn` in seconds, negative for a token of the past
+ * @param {{ expiresIn?: number, secret?: string, more?: object }} [options] `expiresIn` in seconds, negative for a token of the
+ *   past; `more` are further claims
  */
-export const mint = (documents, { expiresIn = 600, secret = required('EBBTIDE_TOKEN_SECRET') } = {}) => {
-  const claims = { sub: 'conformance', exp: Math.floor(Date.now() / 1000) + expiresIn, documents }
+export const mint = (documents, { expiresIn = 600, secret = required('EBBTIDE_TOKEN_SECRET'), more = {} } = {}) => {
+  const claims = { sub: 'conformance', exp: Math.floor(Date.now() / 1000) + expiresIn, documents, ...more }
   const signed = `${base64url({ alg: 'HS256', typ: 'JWT' })}.${base64url(claims)}`
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`
+}
+
+/** Revoke the token with this `jti` on the server that wants tokens. */
+export const revoke = async (jti) => {
+  const response = await fetch(`${secureServer()}/api/v1/revocations`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${mint({}, { more: { admin: true } })}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ token: jti })
+  })
+  if (!response.ok) throw new Error(`the revocation was answered with ${response.status}: ${await response.text()}`)
 }
 
 const control = async (method, path) => {
