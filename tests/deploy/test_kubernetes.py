@@ -128,6 +128,7 @@ def test_the_server_takes_what_the_pods_are_told(objects: Objects) -> None:
     assert config.tokens.jwks_url is not None
     assert config.tokens.audience
     assert config.origins
+    assert config.access.trust_proxy == 1
 
 
 def test_each_deployment_has_its_own_channels_and_its_own_keys() -> None:
