@@ -128,6 +128,8 @@ class Supervisor:
             self._selector.unregister(child.link)  # its end: SIGCHLD follows
             return
         child.serves = True
+        if self._deadline is not None:
+            return
         if self._up:
             log.info("worker serves", extra={"worker": child.number, "pid": child.pid})
             return

@@ -46,6 +46,10 @@ def stubborn(worker):
 def never_serving(worker):
     return until_told(worker) if worker.number == 0 else time.sleep(60)
 
+def ending_the_whole(worker):
+    os.kill(os.getppid(), signal.SIGTERM)
+    return until_told(worker)
+
 def misconfigured(worker):
     return 2 if worker.number == 1 else until_told(worker)
 
@@ -132,6 +136,11 @@ def test_a_signal_before_all_serve_ends_all_in_order(tmp_path: Path) -> None:
         workers = process.workers
         assert process.ends(signal.SIGTERM)[0] == 0
         until_gone(workers)
+
+
+def test_a_signal_that_comes_with_the_word_of_the_first_worker_ends_all_in_order(tmp_path: Path) -> None:
+    with parent(tmp_path, "ending_the_whole", patience=10.0) as process:
+        assert process.ends() == (0, "ending the workers\n")
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
