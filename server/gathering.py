@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -18,8 +19,7 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 1.0
 """How long a sibling may take to tell its numbers; one that does not is shown as not answering."""
 
-LARGEST_EXPOSITION = 1 << 20
-"""Bytes of one worker's metrics; they are a few thousand."""
+_LENGTH = struct.Struct(">I")
 
 
 class Gathering:
@@ -55,7 +55,8 @@ class Gathering:
 
     async def _tell(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            writer.write(self._exposition())
+            exposition = self._exposition()
+            writer.write(_LENGTH.pack(len(exposition)) + exposition)
             await writer.drain()
         except ConnectionError:
             log.info("metrics were asked for and not read")
@@ -67,13 +68,11 @@ class Gathering:
             async with asyncio.timeout(ANSWER_SECONDS):
                 reader, writer = await asyncio.open_unix_connection(str(self._folder / str(number)))
                 try:
-                    told = b""
-                    while len(told) < LARGEST_EXPOSITION and (more := await reader.read(LARGEST_EXPOSITION)):
-                        told += more
-                    return told
+                    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+                    return await reader.readexactly(length)
                 finally:
                     writer.close()
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             log.warning("metrics of a worker not had", extra={"of": number, "reason": str(error) or "no answer"})
             return None
 

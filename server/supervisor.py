@@ -128,12 +128,15 @@ class Supervisor:
             self._selector.unregister(child.link)  # its end: SIGCHLD follows
             return
         child.serves = True
+        if self._deadline is not None:
+            return
         if self._up:
             log.info("worker serves", extra={"worker": child.number, "pid": child.pid})
             return
         if child.number == 0:
             for number in range(1, self._count):
-                self._start(number)
+                if self._deadline is None:
+                    self._start(number)
         if len(self._children) == self._count and all(each.serves for each in self._children.values()):
             self._up = True
             self._served()
@@ -152,8 +155,9 @@ class Supervisor:
         """`status` is an exit status, or a signal's number below 0."""
         how = {"worker": child.number, "pid": child.pid, **({"status": status} if status >= 0 else {"signal": -status})}
         if self._deadline is not None:
-            # Before it serves, a worker has nothing to bring in order, and leaves signals to the system.
-            if status and (child.serves or -status not in _ENDING):
+            # Before it serves, a worker has nothing to bring in order: it leaves signals to the system, and may have found what
+            # another did.
+            if status and (child.serves or status not in (MISCONFIGURED, *(-number for number in _ENDING))):
                 log.error("worker did not end in order", extra=how)
                 self._status = self._status or 1
         elif status == MISCONFIGURED:

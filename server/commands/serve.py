@@ -92,7 +92,7 @@ async def serve(config: Config, worker: Worker | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    stop = asyncio.Event()
+    stop, alone = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
@@ -101,6 +101,7 @@ async def serve(config: Config, worker: Worker | None = None) -> int:
         def orphaned(parent: socket.socket) -> None:
             loop.remove_reader(parent)
             log.error("the parent is gone, so this worker ends too")
+            alone.set()
             stop.set()
 
         loop.add_reader(worker.parent, orphaned, worker.parent)
@@ -134,7 +135,9 @@ async def serve(config: Config, worker: Worker | None = None) -> int:
     if waiter.done():
         notice = config.limits.drain_notice_seconds
         log.info("asked to stop", extra={"connections": len(app[SOCKETS]), "notice_seconds": notice})
-        await asyncio.wait({watch, committer}, timeout=notice, return_when=asyncio.FIRST_COMPLETED)
+        hurry = loop.create_task(alone.wait())
+        await asyncio.wait({watch, committer, hurry}, timeout=notice, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
     for task in (committer, watch):
         if task.done():
             log.critical("the server cannot go on, ending the process", exc_info=task.exception())

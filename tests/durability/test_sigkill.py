@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.durability.clients import Ledger, marks, write_collab, write_live, write_queue
 from tests.harness.server_process import ServerProcess
@@ -67,9 +68,10 @@ async def test_what_was_acknowledged_survives_sigkill_at_random_moments(tmp_path
     assert set(ledger.acknowledged) == set(DOCUMENTS)
 
 
-async def test_sigterm_under_load_loses_nothing_and_ends_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("extra", [(), ("--workers", "2")])
+async def test_sigterm_under_load_loses_nothing_and_ends_in_order(tmp_path: Path, extra: tuple[str, ...]) -> None:
     ledger = Ledger()
-    with ServerProcess(tmp_path / "data") as server:
+    with ServerProcess(tmp_path / "data", *extra) as server:
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
             for writer in writers(server, "w", ledger):
                 group.create_task(writer)

@@ -106,6 +106,6 @@ class Nginx:
         text, replaced = _NODES.subn(
             lambda match: "".join(f"        server 127.0.0.1:{port} {match['settings']}\n" for port in ports), text
         )
-        assert replaced == 2
+        assert replaced == 3
         assert text.count("listen 8080") == 1
         return text.replace("listen 8080", f"listen 127.0.0.1:{self.port}").replace(" /tmp/", f" {self._folder}/")

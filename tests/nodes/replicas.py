@@ -20,7 +20,7 @@ from sync.protocol.yws import YWebSocket, read_sync
 from tests.nodes.ledger import Ledger
 
 MSGPACK = {"Content-Type": "application/msgpack"}
-PACE = 0.05
+PACE = 0.1
 """Seconds between two edits of a writer."""
 
 COME_BACK = 0.3

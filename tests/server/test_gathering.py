@@ -61,6 +61,18 @@ async def test_one_that_was_killed_is_succeeded(folder: Path) -> None:
         await worker.close()
 
 
+@pytest.mark.parametrize("said", [b"", b"\x00\x00\x01\x00# TYPE ebbtide_sockets_opened"])
+async def test_one_that_ends_while_it_answers_is_shown_so(folder: Path, said: bytes) -> None:
+    async def say_a_part(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        writer.close()
+
+    ending = await asyncio.start_unix_server(say_a_part, path=str(folder / "1"))
+    worker = Gathering(folder, 0, 2, metrics(1).exposition)
+    assert 'ebbtide_worker_up{worker="1"} 0.0' in await lines(worker, "ebbtide_worker_up")
+    ending.close()
+
+
 async def test_one_that_does_not_answer_is_shown_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.gathering.ANSWER_SECONDS", 0.05)
     asked = asyncio.Event()

@@ -46,8 +46,12 @@ def stubborn(worker):
 def never_serving(worker):
     return until_told(worker) if worker.number == 0 else time.sleep(60)
 
+def ending_the_whole(worker):
+    os.kill(os.getppid(), signal.SIGTERM)
+    return until_told(worker)
+
 def misconfigured(worker):
-    return 2 if worker.number == 1 else until_told(worker)
+    return 2 if worker.number else until_told(worker)
 
 def misconfigured_later(worker):
     return 2 if worker.again else until_told(worker)
@@ -66,7 +70,7 @@ def dying(worker):
 def served():
     print("served", flush=True)
 
-sys.exit(Supervisor(2, folder, globals()[sys.argv[2]], served, float(sys.argv[3])).run())
+sys.exit(Supervisor(int(sys.argv[4]), folder, globals()[sys.argv[2]], served, float(sys.argv[3])).run())
 """
 
 
@@ -92,8 +96,8 @@ class Parent:
 
 
 @contextmanager
-def parent(folder: Path, work: str, patience: float = 30.0) -> Iterator[Parent]:
-    command = [sys.executable, "-c", PARENT, str(folder), work, str(patience)]
+def parent(folder: Path, work: str, patience: float = 30.0, workers: int = 2) -> Iterator[Parent]:
+    command = [sys.executable, "-c", PARENT, str(folder), work, str(patience), str(workers)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield Parent(process)
@@ -134,6 +138,11 @@ def test_a_signal_before_all_serve_ends_all_in_order(tmp_path: Path) -> None:
         until_gone(workers)
 
 
+def test_a_signal_that_comes_with_the_word_of_the_first_worker_ends_all_in_order(tmp_path: Path) -> None:
+    with parent(tmp_path, "ending_the_whole", patience=10.0) as process:
+        assert process.ends() == (0, "ending the workers\n")
+
+
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     with parent(tmp_path, "until_orphaned") as process:
         process.serves()
@@ -165,8 +174,9 @@ def test_a_worker_that_dies_is_replaced_and_its_successors_too(tmp_path: Path) -
         assert log.count("worker died, another follows") == 4
 
 
-def test_what_the_user_has_to_mend_ends_all(tmp_path: Path) -> None:
-    with parent(tmp_path, "misconfigured") as process:
+@pytest.mark.parametrize("workers", [2, 5])
+def test_what_the_user_has_to_mend_ends_all(tmp_path: Path, workers: int) -> None:
+    with parent(tmp_path, "misconfigured", workers=workers) as process:
         assert process.ends() == (2, "ending the workers\n")
 
 
