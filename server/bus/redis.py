@@ -161,6 +161,9 @@ class RedisBus:
                     self._came()
             except* _AWAY as group:
                 self._went(group)
+            except* Exception as group:
+                log.exception("news not taken in", exc_info=group)
+                self._went(group)
             await asyncio.sleep(retry)
             retry = min(RETRY_MOST, retry * 2)
 

@@ -182,12 +182,12 @@ async def test_a_block_under_the_floor_is_a_question_and_not_an_answer(nodes: li
 
 
 @asynccontextmanager
-async def streams_fail(mongo: Mongo, **how: object) -> AsyncIterator[None]:
-    """Meanwhile every change stream is ended and none can be opened; all else goes on."""
+async def streams_fail(mongo: Mongo, **how: object) -> AsyncIterator[int]:
+    """Meanwhile every change stream is ended and none can be opened; all else goes on. How often that happened before."""
     failing = {"configureFailPoint": "failCommand", "data": {"failCommands": ["aggregate", "getMore"], **how}}
-    await mongo.client.admin.command(failing | {"mode": "alwaysOn"})
+    before = await mongo.client.admin.command(failing | {"mode": "alwaysOn"})
     try:
-        yield
+        yield before["count"]
     finally:
         await mongo.client.admin.command(failing | {"mode": "off"})
 
@@ -244,6 +244,36 @@ async def test_lost_history_is_said_and_left_to_the_poll(
     assert [(record.message, record.__dict__["resumes"]) for record in warnings(caplog)] == [
         ("change stream cut off, nodes converge by asking the store", False)
     ]
+
+
+async def test_a_right_that_is_missing_is_said_once(nodes: list[Node], caplog: pytest.LogCaptureFixture) -> None:
+    one, two = nodes
+    async with streams_fail(one.mongo, errorCode=13) as before:
+        two.bus.subscribe("a", two.ear)
+        two.bus.start()
+        tried = {"waitForFailPoint": "failCommand", "timesEntered": before + 3, "maxTimeMS": round(1000 * PATIENCE)}
+        await one.mongo.client.admin.command(tried)
+        assert len(warnings(caplog)) == 1
+        assert not two.bus.open
+    await is_open(two.bus)
+    await append(one, "a", 0, b"1")
+    await two.hears(("a", entries(0, b"1")))
+
+
+async def test_a_listener_that_fails_is_said_and_the_others_go_on(nodes: list[Node], caplog: pytest.LogCaptureFixture) -> None:
+    one, two = nodes
+
+    def fails(document: str, news: News) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    two.bus.subscribe("bad", fails)
+    await two.listen("a")
+    await append(one, "bad", 0, b"1")
+    await is_open(two.bus, 2)
+    two.bus.unsubscribe("bad", fails)
+    await append(one, "a", 0, b"1")
+    await two.hears(("a", entries(0, b"1")))
+    assert "a mistake of ours" in caplog.text
 
 
 async def test_a_log_that_was_removed_is_waited_for(nodes: list[Node]) -> None:
