@@ -78,7 +78,7 @@ async def test_every_query_goes_by_an_index(backend: MongoBackend) -> None:
     await fill(one, "a", 3)
     assert await two.append([Append("a", 3, [Draft(b"x")], "L")]) == [Appended(4)]
     assert await one.append([Append("a", 3, [Draft(b"y")], "L")]) == [Conflict(4, "L")]
-    assert await one.append([Append("large", 0, [Draft(bytes(9 << 20))] * 2, "L")]) == [Appended(2)]
+    assert await one.append([Append("large", 0, [Draft(bytes(8 << 20))] * 2, "L")]) == [Appended(2)]
     # Feed and heads: at first, later, and for what is new.
     await one.heads(["a", "b"])
     await fill(one, "b", 1)
