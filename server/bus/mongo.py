@@ -96,7 +96,8 @@ class MongoBus:
 
     async def _stay_open(self) -> None:
         retry = RETRY_FIRST
-        while True:
+        # A failure while the task is cancelled hides that it was: TaskGroup raises one of the two.
+        while self._task is asyncio.current_task():
             try:
                 stream = await awaited(
                     self._mongo.log.watch(
