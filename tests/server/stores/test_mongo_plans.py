@@ -69,6 +69,8 @@ def backend(url: str) -> Iterator[MongoBackend]:
 async def test_every_query_goes_by_an_index(backend: MongoBackend) -> None:
     calls: set[Call] = set()
     database = backend.database
+    # By default it holds a megabyte, and forgets what was first.
+    database.create_collection("system.profile", capped=True, size=64 << 20)
     database.command("profile", 2)
     one, two = MongoStore(await noting(backend.address, calls)), MongoStore(await noting(backend.address, calls))
     # Enough that a query that looks at all of them shows.
@@ -111,9 +113,9 @@ async def test_every_query_goes_by_an_index(backend: MongoBackend) -> None:
     heard = asyncio.Event()
     bus.subscribe("b", lambda document, news: heard.set())
     bus.start()
-    while not heard.is_set():
-        await one.append([Append("b", (await one.heads(["b"]))["b"], [Draft(b"x")], "L")])
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(30):
+        while not heard.is_set():
+            await one.append([Append("b", (await one.heads(["b"]))["b"], [Draft(b"x")], "L")])
     await bus.close()
     await one.close()
     await two.close()
