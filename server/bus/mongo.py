@@ -52,6 +52,7 @@ class MongoBus:
         self._listeners: dict[str, dict[Listener, None]] = {}
         self._task: asyncio.Task[None] | None = None
         self._token: Row | None = None
+        self._said = False
         self.open = False
         """Whether a stream is open just now."""
         self.opened = 0
@@ -95,7 +96,8 @@ class MongoBus:
 
     async def _stay_open(self) -> None:
         retry = RETRY_FIRST
-        while True:
+        # A failure while the task is cancelled hides that it was: TaskGroup raises one of the two.
+        while self._task is asyncio.current_task():
             try:
                 stream = await awaited(
                     self._mongo.log.watch(
@@ -118,7 +120,10 @@ class MongoBus:
                     with suppress(PyMongoError):
                         await stream.close()
             except* (PyMongoError, _Ended) as group:
-                self._went(group)
+                self._went(group.exceptions[0])
+            except* Exception as group:
+                log.exception("news not taken in", exc_info=group)
+                self._went(group.exceptions[0])
             await asyncio.sleep(retry)
             retry = min(RETRY_MOST, retry * 2)
 
@@ -126,16 +131,19 @@ class MongoBus:
         log.info("change stream open", extra={"resumed": self._token is not None})
         self.open = True
         self.opened += 1
+        self._said = False
 
-    def _went(self, group: BaseExceptionGroup[Any]) -> None:
-        error = group.exceptions[0]
-        if self.open or (self._token is not None and not _can_go_on(error)):
+    def _went(self, error: BaseException) -> None:
+        goes_on = _can_go_on(error)
+        # Once for each time that it is away, and once more when what was between is lost.
+        if not self._said or (self._token is not None and not goes_on):
             log.warning(
                 "change stream cut off, nodes converge by asking the store",
-                extra={"reason": f"{type(error).__name__}: {str(error).partition(',')[0][:200]}", "resumes": _can_go_on(error)},
+                extra={"reason": f"{type(error).__name__}: {str(error).partition(',')[0][:200]}", "resumes": goes_on},
             )
+        self._said = True
         self.open = False
-        if not _can_go_on(error):
+        if not goes_on:
             self._token = None
 
     async def _read(self, stream: Any, untold: asyncio.Queue[_Read]) -> None:

@@ -79,6 +79,7 @@ class RedisBus:
         self._settled = asyncio.Event()
         self._wanted = asyncio.Event()
         self._sharded = False
+        self._closing = False
         self._up, self._down = asyncio.Event(), asyncio.Event()
         self._down.set()
         self.dropped = 0
@@ -130,6 +131,7 @@ class RedisBus:
                 while self._unsent and self.healthy:
                     await asyncio.sleep(0.005)
         self._listeners.clear()
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -145,7 +147,8 @@ class RedisBus:
 
     async def _stay_connected(self) -> None:
         retry = RETRY_FIRST
-        while True:
+        # A failure while the task is cancelled hides that it was: TaskGroup raises one of the two.
+        while not self._closing:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     info = await self._client.info("server")
@@ -160,6 +163,9 @@ class RedisBus:
                     retry = RETRY_FIRST
                     self._came()
             except* _AWAY as group:
+                self._went(group)
+            except* Exception as group:
+                log.exception("news not taken in", exc_info=group)
                 self._went(group)
             await asyncio.sleep(retry)
             retry = min(RETRY_MOST, retry * 2)

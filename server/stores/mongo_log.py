@@ -23,6 +23,12 @@ BLOCK_BYTES = 15 << 20
 
 KNOWN_MOST = 100_000
 COMPACTION_STEP = 1000
+CHUNK = 1000
+"""Documents asked for in one query."""
+
+LOOK_UPS = 20
+"""Logs whose last block is looked for at a time: an append of thousands of documents leaves connections to others."""
+
 LOOK_AGAIN = 0.02
 DUPLICATE_KEY = 11000
 INTENTS = ""
@@ -103,18 +109,7 @@ class Log:
 
     async def end(self, document: str) -> End:
         """Where the log ends, as a majority has it. Of a document that does not exist: number 0 and lineage ""."""
-        compactions = self._compactions
-        record, last = await asyncio.gather(
-            self._mongo.documents.find_one({"_id": document}, {"floor": 1, "lineage": 1}),
-            self._mongo.log.find_one(_blocks(document, MinKey(), MaxKey()), {"c": 1, "l": 1}, sort=[("_id", -1)]),
-        )
-        head, lineage = (record or {}).get("floor", 0), (record or {}).get("lineage", "")
-        if last is not None:
-            head = max(head, last["_id"]["s"] + last["c"] - 1)
-            lineage = last["l"]
-        end = End(head, lineage, compactions)
-        self._learn(document, end)
-        return end
+        return (await self._look_up([document]))[0]
 
     async def load(self, document: str, record: Row) -> tuple[End, list[Entry]]:
         """Where the log ends, and the entries after the snapshot of the document's `record`.
@@ -152,11 +147,14 @@ class Log:
     # Appending
 
     async def _ends(self, batch: Sequence[Put]) -> list[End]:
-        async def end(append: Put) -> End:
+        ends: dict[str, End] = {}
+        for append in batch:
             known = self._known.get(append.document)
-            return known if known is not None and _continues(append, known) else await self.end(append.document)
-
-        return await asyncio.gather(*[end(append) for append in batch])
+            if known is not None and _continues(append, known):
+                ends[append.document] = known
+        unknown = [append.document for append in batch if append.document not in ends]
+        ends.update(zip(unknown, await self._look_up(unknown), strict=True))
+        return [ends[append.document] for append in batch]
 
     async def _insert(self, appends: Sequence[Put], ends: dict[str, End], now: int, intent: Row) -> tuple[set[str], int]:
         """Write the blocks. The documents of those that could not be, since others are there; and the count of compactions
@@ -245,6 +243,34 @@ class Log:
         self._known[document] = end
 
     # Reading
+
+    async def _look_up(self, documents: Sequence[str]) -> list[End]:
+        """`end` of each."""
+        compactions = self._compactions
+        lasts: list[Row | None] = []
+        for start in range(0, len(documents), LOOK_UPS):
+            lasts += await asyncio.gather(*[self._last(document) for document in documents[start : start + LOOK_UPS]])
+        # After the blocks: where there are none any more, the floor says how far they went.
+        records: dict[str, Row] = {}
+        for start in range(0, len(documents), CHUNK):
+            found = self._mongo.documents.find({"_id": {"$in": documents[start : start + CHUNK]}}, {"floor": 1, "lineage": 1})
+            records.update({record["_id"]: record async for record in found})
+        ends = []
+        for document, last in zip(documents, lasts, strict=True):
+            record = records.get(document, {})
+            head, lineage = record.get("floor", 0), record.get("lineage", "")
+            if last is not None:
+                head, lineage = max(head, last["_id"]["s"] + last["c"] - 1), last["l"]
+            ends.append(End(head, lineage, compactions))
+            self._learn(document, ends[-1])
+        return ends
+
+    async def _last(self, document: str) -> Row | None:
+        """The key, count and lineage of the last block."""
+        found: Row | None = await self._mongo.log.find_one(
+            _blocks(document, MinKey(), MaxKey()), {"c": 1, "l": 1}, sort=[("_id", -1)]
+        )
+        return found
 
     async def _read(self, document: str, after: int, limit: int | None, head: int) -> tuple[str, list[Entry]]:
         """The lineage, or "" when there is no entry, and the entries."""

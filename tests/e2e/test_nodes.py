@@ -11,6 +11,7 @@ import aiohttp
 import pycrdt
 import pytest
 
+from sync.protocol.lib0 import write_var_string, write_var_uint
 from sync.protocol.yws import YWebSocket
 from tests.harness.mongod import ReplicaSet
 from tests.harness.redis_server import RedisServer
@@ -63,6 +64,11 @@ class Person:
             while text not in str(self._text):
                 await self._next()
 
+    async def hears(self, frame: bytes) -> None:
+        """Return when the server has sent exactly this. The caller sets a bound."""
+        while await self._next() != frame:
+            pass
+
     async def _next(self) -> bytes:
         frame = await self._socket.receive_bytes()
         self.heard.append(frame)
@@ -106,3 +112,22 @@ async def test_a_node_that_is_killed_loses_nothing_acknowledged(nodes: list[Serv
         await bob.open()
         await bob.reads("".join(f"{number}," for number in range(50)))
         nodes[0].start()
+
+
+async def test_who_was_on_a_node_that_died_is_gone_within_35_seconds(nodes: list[ServerProcess], redis: RedisServer) -> None:
+    here = b"\x01" + write_var_uint(7) + write_var_uint(1) + write_var_string('{"name":"ada"}')
+    gone = b"\x01" + write_var_uint(7) + write_var_uint(1) + write_var_string("null")
+    async with aiohttp.ClientSession() as http:
+        ada = await http.ws_connect(f"{nodes[0].url}/ws/presence")
+        bob = Person(await http.ws_connect(f"{nodes[1].url}/ws/presence"))
+        await bob.open()
+        await ada.send_bytes(YWS.step1("", pycrdt.Doc().get_state()))
+        await ada.send_bytes(YWS.awareness("", here))
+        async with asyncio.timeout(PATIENCE):
+            await bob.hears(YWS.awareness("", here))
+        nodes[0].kill()
+        try:
+            async with asyncio.timeout(35):
+                await bob.hears(YWS.awareness("", gone))
+        finally:
+            nodes[0].start()

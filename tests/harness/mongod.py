@@ -67,7 +67,7 @@ class Member:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [
             str(mongod_program()), "--dbpath", str(self.folder), "--port", str(self.port), "--bind_ip", "127.0.0.1",
-            "--wiredTigerCacheSizeGB", "0.25", "--setParameter", "enableTestCommands=1",
+            "--wiredTigerCacheSizeGB", "0.5", "--setParameter", "enableTestCommands=1",
             "--setParameter", "diagnosticDataCollectionEnabled=false", "--nounixsocket", *self._settings,
         ]  # fmt: skip
         if self._replica_set:

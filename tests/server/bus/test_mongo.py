@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from pymongo.asynchronous.change_stream import AsyncChangeStream
+from pymongo.errors import ConnectionFailure
 from pymongo.read_concern import ReadConcern
 
 from server.bus.mongo import CLOSE_SECONDS, UNTOLD, MongoBus
@@ -182,12 +184,12 @@ async def test_a_block_under_the_floor_is_a_question_and_not_an_answer(nodes: li
 
 
 @asynccontextmanager
-async def streams_fail(mongo: Mongo, **how: object) -> AsyncIterator[None]:
-    """Meanwhile every change stream is ended and none can be opened; all else goes on."""
+async def streams_fail(mongo: Mongo, **how: object) -> AsyncIterator[int]:
+    """Meanwhile every change stream is ended and none can be opened; all else goes on. How often that happened before."""
     failing = {"configureFailPoint": "failCommand", "data": {"failCommands": ["aggregate", "getMore"], **how}}
-    await mongo.client.admin.command(failing | {"mode": "alwaysOn"})
+    before = await mongo.client.admin.command(failing | {"mode": "alwaysOn"})
     try:
-        yield
+        yield before["count"]
     finally:
         await mongo.client.admin.command(failing | {"mode": "off"})
 
@@ -246,6 +248,36 @@ async def test_lost_history_is_said_and_left_to_the_poll(
     ]
 
 
+async def test_a_right_that_is_missing_is_said_once(nodes: list[Node], caplog: pytest.LogCaptureFixture) -> None:
+    one, two = nodes
+    async with streams_fail(one.mongo, errorCode=13) as before:
+        two.bus.subscribe("a", two.ear)
+        two.bus.start()
+        tried = {"waitForFailPoint": "failCommand", "timesEntered": before + 3, "maxTimeMS": round(1000 * PATIENCE)}
+        await one.mongo.client.admin.command(tried)
+        assert len(warnings(caplog)) == 1
+        assert not two.bus.open
+    await is_open(two.bus)
+    await append(one, "a", 0, b"1")
+    await two.hears(("a", entries(0, b"1")))
+
+
+async def test_a_listener_that_fails_is_said_and_the_others_go_on(nodes: list[Node], caplog: pytest.LogCaptureFixture) -> None:
+    one, two = nodes
+
+    def fails(document: str, news: News) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    two.bus.subscribe("bad", fails)
+    await two.listen("a")
+    await append(one, "bad", 0, b"1")
+    await is_open(two.bus, 2)
+    two.bus.unsubscribe("bad", fails)
+    await append(one, "a", 0, b"1")
+    await two.hears(("a", entries(0, b"1")))
+    assert "a mistake of ours" in caplog.text
+
+
 async def test_a_log_that_was_removed_is_waited_for(nodes: list[Node]) -> None:
     one, two = nodes
     await two.listen("a")
@@ -276,6 +308,8 @@ async def test_mongodb_goes_and_comes_back(mortal: ReplicaSet, caplog: pytest.Lo
 async def test_closing_does_not_wait_for_a_mongodb_that_does_not_answer(url: str, replica_set: ReplicaSet, driver: str) -> None:
     node = Node(await connect(url, MongoOptions(driver=driver)))
     await node.listen("a")
+    task = node.bus._task
+    assert task is not None
     (member,) = replica_set.members
     member.signal(signal.SIGSTOP)
     try:
@@ -284,7 +318,23 @@ async def test_closing_does_not_wait_for_a_mongodb_that_does_not_answer(url: str
             await node.bus.close()
     finally:
         member.signal(signal.SIGCONT)
+    await asyncio.wait_for(asyncio.wait({task}), PATIENCE)
     await node.store.close()
+
+
+async def test_what_fails_while_it_is_stopped_does_not_begin_again(nodes: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, two = nodes
+    await two.listen("a")
+    task = two.bus._task
+    assert task is not None
+
+    async def fails(_: object) -> None:
+        raise ConnectionFailure("on the way out")
+
+    monkeypatch.setattr(AsyncChangeStream, "close", fails)
+    await two.bus.stop()
+    await asyncio.wait_for(asyncio.wait({task}), PATIENCE)
+    assert (two.bus.open, two.bus.opened) == (False, 1)
 
 
 async def test_a_node_that_does_not_listen_costs_nothing(nodes: list[Node]) -> None:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from server.bus.errors import BusUnusable
 from server.bus.news import MalformedNews, decode, encode
 from server.bus.redis import ANSWER_SECONDS, RedisBus, open_redis
-from sync.rooms.ports import Bus, Draft, NewEntries, NewPresence, PresenceWanted
+from sync.rooms.ports import Bus, Draft, NewEntries, NewPresence, News, PresenceWanted
 from tests.contracts.bus import ONE, BusContract, Connect, Ear
 from tests.harness.redis_server import NEWEST, OLD, RedisCluster, RedisServer, redis_program
 
@@ -104,6 +104,24 @@ async def test_channels_are_sharded_where_that_reaches_every_node(redis: RedisSe
     plain = b"ebbtide:a" in await client.pubsub_channels()
     await client.aclose()
     assert plain == (info["redis_version"].startswith("6.") or info["redis_mode"] == "cluster")
+
+
+async def test_a_listener_that_fails_is_said_and_the_others_go_on(
+    redis: RedisServer, ends: tuple[RedisBus, RedisBus], caplog: pytest.LogCaptureFixture
+) -> None:
+    ear = Ear()
+
+    def fails(document: str, news: News) -> None:
+        ends[1].unsubscribe("bad", fails)
+        raise RuntimeError("a mistake of ours")
+
+    ends[1].subscribe("bad", fails)
+    ends[1].subscribe("a", ear)
+    await ends[1].settled()
+    ends[0].publish("bad", NewEntries(0, ONE, "L"))
+    await healthy(ends[1], False)
+    await published(ends[0], ear)
+    assert "a mistake of ours" in caplog.text
 
 
 async def test_what_is_not_news_is_ignored(redis: RedisServer, ends: tuple[RedisBus, RedisBus]) -> None:

@@ -162,6 +162,13 @@ async def test_an_append_larger_than_a_bson_document_is_whole_or_not_there(store
     await other.close()
 
 
+async def test_an_append_of_thousands_of_documents_needs_few_connections(url: str) -> None:
+    store = await open_mongo(url, MongoOptions(pool_most=5, pool_least=0, timeout=1.5))
+    batch = [Append(f"d{number}", 0, [Draft(b"x")], "L") for number in range(3000)]
+    assert set(await store.append(batch)) == {Appended(1)}
+    await store.close()
+
+
 async def test_a_lost_tail_is_an_error_and_not_a_shorter_document(backend: MongoBackend, store: MongoStore) -> None:
     for number in range(3):
         await store.append([Append("a", number, [Draft(b"x")], "L")])

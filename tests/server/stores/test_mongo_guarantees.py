@@ -57,7 +57,7 @@ async def use(url: str, options: MongoOptions) -> None:
     store, bus = MongoStore(mongo), MongoBus(mongo)
     await fill(store, "a", 3)
     # Several blocks: a transaction.
-    await store.append([Append("large", 0, [Draft(bytes(9 << 20))] * 2, "L")])
+    await store.append([Append("large", 0, [Draft(bytes(8 << 20))] * 2, "L")])
     await store.snapshot("a", 2, b"state")
     await store.compact("a", 1)
     await store.load("a")
