@@ -73,7 +73,7 @@ class Archive:
         return self._index.damaged()
 
     def known(self, document: str) -> Known | None:
-        """What there is of a document; of one that has another lineage, too."""
+        """What there is of a document, if anything."""
         return self._index.known(document)
 
     def last_entry(self, document: str) -> Entry | None:

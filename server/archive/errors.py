@@ -73,3 +73,23 @@ class CompactedMeanwhile(ArchiveError):
     def __init__(self, document: str) -> None:
         super().__init__("its log was compacted while it was read; stop the server, or keep more with --keep-entries")
         self.document = document
+
+
+class TargetNotEmpty(ArchiveError):
+    """The store that is to be filled holds documents of its own. `document` is one of them."""
+
+    code = "store-not-empty"
+
+    def __init__(self, document: str, advice: str) -> None:
+        super().__init__(f"the store is not empty: it has {document}; {advice}")
+        self.document = document
+
+
+class UnknownDocument(ArchiveError):
+    """The backup has no such document."""
+
+    code = "document-unknown"
+
+    def __init__(self, document: str) -> None:
+        super().__init__(f"the backup has no document {document}")
+        self.document = document
