@@ -56,6 +56,11 @@ class Archive:
         return self._index.progress()
 
     @property
+    def unfinished(self) -> bool:
+        """Whether the first run never came to its end, so that documents may be missing."""
+        return not self.progress.cursor and any(True for _ in self.names())
+
+    @property
     def uncommitted(self) -> int:
         """Bytes written since the last commit."""
         return self._written

@@ -45,6 +45,15 @@ class ArchiveDamaged(ArchiveError):
         self.file = file
 
 
+class ArchiveUnfinished(ArchiveError):
+    """The backup lacks documents: the run that was to make it never came to its end."""
+
+    code = "backup-unfinished"
+
+    def __init__(self) -> None:
+        super().__init__("its first run did not come to its end, so documents may be missing; run `ebbtide backup` on it again")
+
+
 class Mismatch(ArchiveError):
     """What one place holds of a document is no beginning of what the other has, so the one cannot go on from the other."""
 

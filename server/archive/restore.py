@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from server.archive.archive import Archive
-from server.archive.errors import ArchiveDamaged, NotReached, TargetNotEmpty, UnknownDocument
+from server.archive.errors import ArchiveDamaged, ArchiveUnfinished, NotReached, TargetNotEmpty, UnknownDocument
 from server.archive.report import Report
 from server.archive.transfer import Transfer
 from server.archive.worklist import CHANGES_PAGE
@@ -28,6 +28,8 @@ async def restore(
             raise UnknownDocument(document)
     if not documents and not beside:
         await refuse_strangers(store, archive)
+    if archive.unfinished:
+        report.trouble("the backup", ArchiveUnfinished.code, ArchiveUnfinished().reason)
     report.total = len(documents) or archive.count()[0]
     transfer = Transfer(store, report)
     for document in _chosen(archive, documents):

@@ -102,6 +102,21 @@ async def test_whatever_a_killed_run_left_is_gone_on_from(tmp_path: Path, monkey
         }
 
 
+async def test_a_first_run_that_did_not_end_is_said_to_lack_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup, "COMMIT_BYTES", 2_000)
+    folder, part = tmp_path / "backup", tmp_path / "part"
+    async with sqlite(tmp_path / "store.sqlite") as store:
+        await fill(store, 12)
+        await backed_up(store, folder)
+    data = (folder / "000001.ebb").read_bytes()
+    part.mkdir()
+    (part / "000001.ebb").write_bytes(data[: len(data) * 2 // 3])
+    report = await restored(part, tmp_path / "restored.sqlite")
+    assert said(report).startswith("ebbtide: backup-unfinished: the backup: ")
+    assert report.troubles == 1
+    assert 0 < report.documents < 12
+
+
 async def test_a_run_that_was_killed_leaves_the_last_commit(tmp_path: Path) -> None:
     folder = tmp_path / "backup"
     async with sqlite(tmp_path / "store.sqlite") as store:
@@ -250,6 +265,8 @@ async def test_a_hole_before_the_snapshot_does_not_cost_the_document(tmp_path: P
             database.execute("DELETE FROM entries WHERE seq = 5")
         report = await backed_up(store, tmp_path / "backup")
         assert "store-corrupted: a: " in said(report)
+        await append(store, "a", 20, texts(21, 10)[20:])
+        assert "store-corrupted: a: " in said(await backed_up(store, tmp_path / "backup"))
         assert (await restored(tmp_path / "backup", tmp_path / "restored.sqlite")).troubles == 0
         async with sqlite(tmp_path / "restored.sqlite") as other:
             assert await other.load("a") == await store.load("a")
