@@ -15,7 +15,7 @@ from tests.harness.server_process import REPOSITORY
 from tests.server.archive.kit import sqlite, texts
 
 SLACK_KIB = 24 << 10
-SMALL, LARGE = 1, 8
+SMALL, LARGE = 1, 6
 
 
 PROBE = r"""

@@ -14,10 +14,10 @@ from pymongo import MongoClient
 
 from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore, open_mongo
-from server.stores.mongo_client import MongoOptions
+from server.stores.mongo_client import Mongo, MongoOptions
 from sync.rooms.errors import RoomError, StoreUnavailable
-from sync.rooms.ports import Append, Appended, Change, Draft
-from tests.contracts.store import StoreContract, drain, fill, updates
+from sync.rooms.ports import Adoption, Append, Appended, Change, Conflict, Draft, Entry
+from tests.contracts.store import StoreContract, aged, drain, fill, updates
 from tests.harness.mongod import Member, ReplicaSet
 from tests.server.stores.mongo_backend import MongoBackend
 
@@ -147,6 +147,8 @@ async def test_every_query_uses_an_index(backend: MongoBackend, store: MongoStor
     await store.read("a", 2, 10)
     await store.read("b", 1, 1)
     await other.changes(0, 10)
+    await store.adopt([Adoption("y", 7, [], "L"), Adoption("x", 0, aged(1, 3), "L")])
+    await store.adopt([Adoption("y", 7, [Entry(8, b"x", "", "", 1)], "L")])
     await store.heads(["a", "z"])
     await store.check()
     await store.close()
@@ -255,3 +257,23 @@ async def test_a_store_that_is_away_says_so_and_comes_back(replica_set: ReplicaS
     assert answer.head == 2
     assert len((await store.load("a")).entries) == 2
     await store.close()
+
+
+async def test_who_had_begun_to_append_keeps_the_document(
+    backend: MongoBackend, store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Mongo.transact
+
+    async def transact(self: Mongo, work: Any) -> Any:
+        result = await real(self, work)
+        if not backend.database.log.count_documents({"_id": {"d": "a", "s": 1}}):
+            # Its writer had counted the compactions before this one, and so does not take it back.
+            block = {"_id": {"d": "a", "s": 1}, "c": 1, "l": "M", "t": 1, "e": [[b"theirs", "", ""]]}
+            backend.database.log.insert_one(block)
+        return result
+
+    monkeypatch.setattr(Mongo, "transact", transact)
+    assert await store.adopt([Adoption("a", 100, [], "L")]) == [Conflict(1, "M")]
+    assert updates((await store.load("a")).entries) == [b"theirs"]
+    assert await store.append([Append("a", 1, [Draft(b"more")], "M")]) == [Appended(2)]
+    assert (await store.changes(0, 10)).changes == [Change("a", 2)]
