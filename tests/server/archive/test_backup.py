@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from server.archive import backup
+from server.archive import backup, segments
 from server.archive.archive import Archive
 from server.archive.errors import ArchiveDamaged, ArchiveUnusable
 from server.archive.index import Index
@@ -190,6 +190,22 @@ async def test_a_shortened_backup_is_not_gone_on_from(tmp_path: Path) -> None:
         segment.write_bytes(segment.read_bytes()[:-100])
         with pytest.raises(ArchiveDamaged, match="shorter than it was"):
             await backed_up(store, folder)
+
+
+async def test_files_that_went_are_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1)
+    folder = tmp_path / "backup"
+    async with sqlite(tmp_path / "store.sqlite") as store:
+        for first in (0, 4):
+            await fill(store, 4, first=first)
+            await backed_up(store, folder)
+        # The index knows a place in the second; the third is empty yet.
+        for gone in ("000003.ebb", "000002.ebb", "000001.ebb"):
+            (folder / gone).unlink()
+            if gone != "000003.ebb":
+                with pytest.raises(ArchiveDamaged, match=r"000002\.ebb: is missing"):
+                    await backed_up(store, folder)
+                assert not (folder / gone).exists()
 
 
 async def test_a_folder_of_another_store_is_refused(tmp_path: Path) -> None:
