@@ -56,6 +56,11 @@ class Archive:
         return self._index.progress()
 
     @property
+    def unfinished(self) -> bool:
+        """Whether the first run never came to its end, so that documents may be missing."""
+        return not self.progress.cursor and any(True for _ in self.names())
+
+    @property
     def uncommitted(self) -> int:
         """Bytes written since the last commit."""
         return self._written
@@ -73,7 +78,7 @@ class Archive:
         return self._index.damaged()
 
     def known(self, document: str) -> Known | None:
-        """What there is of a document; of one that has another lineage, too."""
+        """What there is of a document, if anything."""
         return self._index.known(document)
 
     def last_entry(self, document: str) -> Entry | None:

@@ -77,7 +77,7 @@ class _Visit:
         damage: StoreCorrupted | Mismatch | None = None
         while True:
             try:
-                damage = await self._make(known)
+                damage = await self._make(known, was_damaged)
             except CompactedMeanwhile:
                 known = self._archive.known(self._document)
                 continue
@@ -90,13 +90,21 @@ class _Visit:
         elif was_damaged:
             self._archive.add_damage(self._document, "")
 
-    async def _make(self, known: Known | None) -> StoreCorrupted | None:
+    async def _make(self, known: Known | None, was_damaged: bool) -> StoreCorrupted | None:
         log = await StoreLog.open(self._store, self._document)
         if log is None:
             raise Mismatch(self._document, "the store has it no more")
         if known is not None:
             await self._refuse_another(known, log)
-        return await self._write(known, log)
+        hole = await self._write(known, log)
+        if hole is None and was_damaged:
+            try:
+                async for _ in log.pages(log.floor):
+                    pass
+            except StoreCorrupted as error:
+                # What the archive has was read beyond it; it is there still.
+                return error
+        return hole
 
     async def _refuse_another(self, known: Known, log: StoreLog) -> None:
         """Raises `Mismatch` when the log is not the one that the archive has the beginning of."""
@@ -107,10 +115,13 @@ class _Visit:
             raise Mismatch(self._document, "it has fewer entries than at the last backup; name another folder")
         if ours is None or known.head <= log.floor:
             return
-        async for page in log.pages(known.head - 1):
-            if page[0] != ours:
-                raise Mismatch(self._document, f"entry {ours.seq} is another than at the last backup; name another folder")
+        try:
+            theirs = (await anext(log.pages(known.head - 1)))[0]
+        except StoreCorrupted:
+            # It is not there to be compared. What is missing is found when the log is read on.
             return
+        if theirs != ours:
+            raise Mismatch(self._document, f"entry {ours.seq} is another than at the last backup; name another folder")
 
     async def _write(self, known: Known | None, log: StoreLog) -> StoreCorrupted | None:
         """Write it; what was found missing of the log where a snapshot makes up for it."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from server.archive.errors import TargetNotEmpty
 from server.archive.logs import StoreLog
 from server.archive.report import Report
-from server.archive.restore import TargetNotEmpty
 from server.archive.transfer import Transfer
 from server.archive.worklist import CHANGES_PAGE, list_changes
 from sync.rooms.errors import StoreCorrupted

@@ -45,6 +45,15 @@ class ArchiveDamaged(ArchiveError):
         self.file = file
 
 
+class ArchiveUnfinished(ArchiveError):
+    """The backup lacks documents: the run that was to make it never came to its end."""
+
+    code = "backup-unfinished"
+
+    def __init__(self) -> None:
+        super().__init__("its first run did not come to its end, so documents may be missing; run `ebbtide backup` on it again")
+
+
 class Mismatch(ArchiveError):
     """What one place holds of a document is no beginning of what the other has, so the one cannot go on from the other."""
 
@@ -72,4 +81,24 @@ class CompactedMeanwhile(ArchiveError):
 
     def __init__(self, document: str) -> None:
         super().__init__("its log was compacted while it was read; stop the server, or keep more with --keep-entries")
+        self.document = document
+
+
+class TargetNotEmpty(ArchiveError):
+    """The store that is to be filled holds documents of its own. `document` is one of them."""
+
+    code = "store-not-empty"
+
+    def __init__(self, document: str, advice: str) -> None:
+        super().__init__(f"the store is not empty: it has {document}; {advice}")
+        self.document = document
+
+
+class UnknownDocument(ArchiveError):
+    """The backup has no such document."""
+
+    code = "document-unknown"
+
+    def __init__(self, document: str) -> None:
+        super().__init__(f"the backup has no document {document}")
         self.document = document

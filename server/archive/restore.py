@@ -5,31 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from server.archive.archive import Archive
-from server.archive.errors import ArchiveDamaged, ArchiveError, NotReached
+from server.archive.errors import ArchiveDamaged, ArchiveUnfinished, NotReached, TargetNotEmpty, UnknownDocument
 from server.archive.report import Report
 from server.archive.transfer import Transfer
 from server.archive.worklist import CHANGES_PAGE
 from sync.rooms.ports import Store
-
-
-class TargetNotEmpty(ArchiveError):
-    """The store that is to be filled holds documents of its own. `document` is one of them."""
-
-    code = "store-not-empty"
-
-    def __init__(self, document: str, advice: str) -> None:
-        super().__init__(f"the store is not empty: it has {document}; {advice}")
-        self.document = document
-
-
-class UnknownDocument(ArchiveError):
-    """The backup has no such document."""
-
-    code = "document-unknown"
-
-    def __init__(self, document: str) -> None:
-        super().__init__(f"the backup has no document {document}")
-        self.document = document
 
 
 async def restore(
@@ -48,6 +28,8 @@ async def restore(
             raise UnknownDocument(document)
     if not documents and not beside:
         await refuse_strangers(store, archive)
+    if archive.unfinished:
+        report.trouble("the backup", ArchiveUnfinished.code, ArchiveUnfinished().reason)
     report.total = len(documents) or archive.count()[0]
     transfer = Transfer(store, report)
     for document in _chosen(archive, documents):

@@ -71,6 +71,8 @@ class Segments:
 
         Raises `ArchiveDamaged` when something that was committed once cannot be read.
         """
+        if start.segment and start.segment not in self.numbers:
+            raise ArchiveDamaged(self.path(start.segment), "is missing; put it back")
         for segment in [number for number in self.numbers if number >= start.segment]:
             file = self._file(segment)
             offset = start.offset if segment == start.segment else 0
@@ -92,7 +94,7 @@ class Segments:
         if self._writing is not None:
             self._writing.flush()
         if place.segment not in self.numbers:
-            raise ArchiveDamaged(self.path(place.segment), "is missing")
+            raise ArchiveDamaged(self.path(place.segment), "is missing; put it back")
         file = self._file(place.segment)
         file.seek(place.offset)
         try:
@@ -112,7 +114,10 @@ class Segments:
         for segment in [number for number in self.numbers if number > max(end.segment, 1)]:
             self.path(segment).unlink()
             self.numbers.remove(segment)
-        self._begin(max(end.segment, 1), end.offset)
+        if end.offset >= SEGMENT_BYTES:
+            self._begin(end.segment + 1, 0)
+        else:
+            self._begin(max(end.segment, 1), end.offset)
 
     def append(self, frame: bytes) -> Place:
         """Write a frame, which is durable after `sync`; where it begins."""
@@ -151,7 +156,7 @@ class Segments:
         numbers.sort()
         if numbers != list(range(1, len(numbers) + 1)):
             missing = next(number for number in range(1, numbers[-1] + 1) if number not in numbers)
-            raise ArchiveDamaged(self.path(missing), "is missing")
+            raise ArchiveDamaged(self.path(missing), "is missing; put it back")
         return numbers
 
     def _after_title(self, segment: int, file: BinaryIO) -> int:

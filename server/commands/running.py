@@ -11,6 +11,7 @@ from typing import Any
 from server.archive.errors import ArchiveError
 from server.archive.report import Report
 from server.logs import configure
+from server.memory import deepen_stack
 from sync.rooms.errors import RoomError, StoreUnavailable
 
 OK, DAMAGED, REFUSED, INTERRUPTED = 0, 1, 2, 130
@@ -20,6 +21,8 @@ OK, DAMAGED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 def run(work: Coroutine[Any, Any, int], report: Report) -> int:
     """Run to the end; the exit status. Every failure that a user can mend is one line on standard error."""
     configure("text", "error")
+    # Documents are applied here as they are in a server.
+    deepen_stack()
     try:
         return asyncio.run(work)
     except StoreUnavailable as error:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 from server.archive.archive import Archive
 from server.archive.errors import ArchiveUnusable
 from tests.harness.server_process import REPOSITORY
 from tests.server.archive.kit import adopt_aged, append, contents, contents_of, sqlite, state_at, texts
-from tests.server.commands.kit import command, ebbtide
+from tests.server.commands.kit import Ended, command, ebbtide
 
 PATIENCE = 120.0
 MIB = 1 << 20
@@ -30,16 +32,16 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def kill_when(folder: Path, size: int, *arguments: str) -> bool:
-    """Run a command and kill it when the folder has that size; False when it ended before."""
-    with subprocess.Popen(command(*arguments), cwd=REPOSITORY, stdout=subprocess.DEVNULL) as process:
+def stop_when(folder: Path, size: int, number: signal.Signals, *arguments: str) -> Ended:
+    """Run a command and send it a signal when the folder has that size, or when it ends before."""
+    with subprocess.Popen(command(*arguments), cwd=REPOSITORY, stdout=PIPE, stderr=PIPE, text=True) as process:
         deadline = time.monotonic() + PATIENCE
         while size_of(folder) < size and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        ended = process.poll() is not None
-        process.kill()
-    return not ended
+        process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE)
+        return Ended(process.returncode, out, err)
 
 
 async def fill(path: Path) -> None:
@@ -58,7 +60,17 @@ async def fill(path: Path) -> None:
 def kills(folder: Path, *arguments: str) -> Iterator[bool]:
     """Kill run after run, each further on; True where one was killed."""
     for size in KILLED_AT:
-        yield kill_when(folder, size, *arguments)
+        yield stop_when(folder, size, signal.SIGKILL, *arguments).status == -signal.SIGKILL
+
+
+async def test_ctrl_c_is_no_traceback(tmp_path: Path) -> None:
+    await fill(tmp_path / "data" / "ebbtide.sqlite")
+    run = ("backup", str(tmp_path / "backup"), "--data", str(tmp_path / "data"))
+    ended = stop_when(tmp_path / "backup", 5 * MIB, signal.SIGINT, *run)
+    assert (ended.status, ended.out) == (130, "")
+    assert ended.err.splitlines()[-1] == "ebbtide: interrupted; run the same again to go on"
+    assert "Traceback" not in ended.err
+    assert ebbtide(*run).fine
 
 
 async def test_killed_backups_and_restores(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from crdt import errors as crdt
 from server import tokens
 from server.access import errors as access
+from server.archive import errors as archive
 from server.errors import ANSWERS, INTERNAL, CloseCode, answer, code
 from server.stores import errors as stores
 from sync.protocol import errors as protocol
@@ -36,7 +37,7 @@ def test_every_row_is_for_a_public_error() -> None:
 
 
 def test_codes_are_stable_words_and_none_means_two_things() -> None:
-    codes = [vars(each)["code"] for each in (*ERRORS, *public_errors(stores))]
+    codes = [vars(each)["code"] for each in (*ERRORS, *public_errors(stores), *public_errors(archive))]
     assert len(set(codes)) == len(codes)
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", each) for each in codes)
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from server.archive import backup
+from server.archive import backup, segments
 from server.archive.archive import Archive
 from server.archive.errors import ArchiveDamaged, ArchiveUnusable
 from server.archive.index import Index
@@ -102,6 +102,21 @@ async def test_whatever_a_killed_run_left_is_gone_on_from(tmp_path: Path, monkey
         }
 
 
+async def test_a_first_run_that_did_not_end_is_said_to_lack_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup, "COMMIT_BYTES", 2_000)
+    folder, part = tmp_path / "backup", tmp_path / "part"
+    async with sqlite(tmp_path / "store.sqlite") as store:
+        await fill(store, 12)
+        await backed_up(store, folder)
+    data = (folder / "000001.ebb").read_bytes()
+    part.mkdir()
+    (part / "000001.ebb").write_bytes(data[: len(data) * 2 // 3])
+    report = await restored(part, tmp_path / "restored.sqlite")
+    assert said(report).startswith("ebbtide: backup-unfinished: the backup: ")
+    assert report.troubles == 1
+    assert 0 < report.documents < 12
+
+
 async def test_a_run_that_was_killed_leaves_the_last_commit(tmp_path: Path) -> None:
     folder = tmp_path / "backup"
     async with sqlite(tmp_path / "store.sqlite") as store:
@@ -177,6 +192,22 @@ async def test_a_shortened_backup_is_not_gone_on_from(tmp_path: Path) -> None:
             await backed_up(store, folder)
 
 
+async def test_files_that_went_are_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1)
+    folder = tmp_path / "backup"
+    async with sqlite(tmp_path / "store.sqlite") as store:
+        for first in (0, 4):
+            await fill(store, 4, first=first)
+            await backed_up(store, folder)
+        # The index knows a place in the second; the third is empty yet.
+        for gone in ("000003.ebb", "000002.ebb", "000001.ebb"):
+            (folder / gone).unlink()
+            if gone != "000003.ebb":
+                with pytest.raises(ArchiveDamaged, match=r"000002\.ebb: is missing"):
+                    await backed_up(store, folder)
+                assert not (folder / gone).exists()
+
+
 async def test_a_folder_of_another_store_is_refused(tmp_path: Path) -> None:
     async with sqlite(tmp_path / "one.sqlite") as one, sqlite(tmp_path / "two.sqlite") as two:
         await fill(one, 2)
@@ -250,6 +281,8 @@ async def test_a_hole_before_the_snapshot_does_not_cost_the_document(tmp_path: P
             database.execute("DELETE FROM entries WHERE seq = 5")
         report = await backed_up(store, tmp_path / "backup")
         assert "store-corrupted: a: " in said(report)
+        await append(store, "a", 20, texts(21, 10)[20:])
+        assert "store-corrupted: a: " in said(await backed_up(store, tmp_path / "backup"))
         assert (await restored(tmp_path / "backup", tmp_path / "restored.sqlite")).troubles == 0
         async with sqlite(tmp_path / "restored.sqlite") as other:
             assert await other.load("a") == await store.load("a")

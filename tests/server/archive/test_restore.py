@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from server.archive.archive import Archive
-from server.archive.restore import TargetNotEmpty, UnknownDocument, restore
+from server.archive.errors import TargetNotEmpty, UnknownDocument
+from server.archive.restore import restore
 from sync.rooms.errors import StoreUnavailable
 from sync.rooms.ports import Adoption, Append, Appended, Conflict, Draft, Store
 from tests.server.archive.kit import (

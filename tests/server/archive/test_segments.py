@@ -47,8 +47,10 @@ def refusal(folder: Path, *, write: bool) -> ArchiveError:
 def test_segments_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "SEGMENT_BYTES", 500)
     ends = write(tmp_path, 1, 10)
-    write(tmp_path, 11, 20)
-    assert len(list(tmp_path.glob("*.ebb"))) > 3
+    for number in range(11, 21):
+        write(tmp_path, number, number)
+    assert len(list(tmp_path.glob("*.ebb"))) > 5
+    assert all(path.stat().st_size < 800 for path in tmp_path.glob("*.ebb"))
     assert numbers(tmp_path) == list(range(1, 21))
     assert numbers(tmp_path, ends[6]) == list(range(8, 21))
 
@@ -69,7 +71,7 @@ def test_a_segment_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for writes in (True, False):
         error = refusal(tmp_path, write=writes)
         assert isinstance(error, ArchiveDamaged)
-        assert error.reason == f"{tmp_path / '000002.ebb'}: is missing"
+        assert error.reason == f"{tmp_path / '000002.ebb'}: is missing; put it back"
 
 
 def test_damage_in_an_older_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

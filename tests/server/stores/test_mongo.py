@@ -15,10 +15,10 @@ from pymongo import MongoClient
 from server.bus.local import LocalBus
 from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore, open_mongo
-from server.stores.mongo_client import MongoOptions
+from server.stores.mongo_client import Mongo, MongoOptions
 from sync.rooms.errors import RoomError, StoreUnavailable
 from sync.rooms.limits import RoomLimits
-from sync.rooms.ports import Append, Appended, Change, Draft
+from sync.rooms.ports import Adoption, Append, Appended, Change, Conflict, Draft
 from sync.rooms.registry import Rooms
 from tests.contracts.store import StoreContract, drain, fill, updates
 from tests.harness.mongod import Member, ReplicaSet
@@ -230,3 +230,23 @@ async def test_a_document_of_60_mb_survives(url: str) -> None:
     assert text_of([state]) == "".join(texts) + "the end"
     await other.close()
     await again.close()
+
+
+async def test_who_had_begun_to_append_keeps_the_document(
+    backend: MongoBackend, store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Mongo.transact
+
+    async def transact(self: Mongo, work: Any) -> Any:
+        result = await real(self, work)
+        if not backend.database.log.count_documents({"_id": {"d": "a", "s": 1}}):
+            # Its writer had counted the compactions before this one, and so does not take it back.
+            block = {"_id": {"d": "a", "s": 1}, "c": 1, "l": "M", "t": 1, "e": [[b"theirs", "", ""]]}
+            backend.database.log.insert_one(block)
+        return result
+
+    monkeypatch.setattr(Mongo, "transact", transact)
+    assert await store.adopt([Adoption("a", 100, [], "L")]) == [Conflict(1, "M")]
+    assert updates((await store.load("a")).entries) == [b"theirs"]
+    assert await store.append([Append("a", 1, [Draft(b"more")], "M")]) == [Appended(2)]
+    assert (await store.changes(0, 10)).changes == [Change("a", 2)]

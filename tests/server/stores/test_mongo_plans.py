@@ -16,8 +16,8 @@ from server.bus.mongo import MongoBus
 from server.stores import mongo, mongo_feed, mongo_log, mongo_snapshots
 from server.stores.mongo import MongoStore
 from server.stores.mongo_client import COLLECTIONS, Mongo, MongoOptions, connect
-from sync.rooms.ports import Append, Appended, Conflict, Draft
-from tests.contracts.store import fill, numbered
+from sync.rooms.ports import Adoption, Append, Appended, Conflict, Draft
+from tests.contracts.store import aged, fill, numbered
 from tests.server.stores.mongo_backend import MongoBackend
 
 BY_INDEX = {"IXSCAN", "IDHACK", "CLUSTERED_IXSCAN", "EOF"}
@@ -66,7 +66,7 @@ def backend(url: str) -> Iterator[MongoBackend]:
     backend.close()
 
 
-async def test_every_query_goes_by_an_index(backend: MongoBackend) -> None:
+async def test_every_query_goes_by_an_index(backend: MongoBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: set[Call] = set()
     database = backend.database
     # By default it holds a megabyte, and forgets what was first.
@@ -104,6 +104,14 @@ async def test_every_query_goes_by_an_index(backend: MongoBackend) -> None:
     await one.snapshot("slept", 7, b"state")
     assert await one.compact("slept", 7) == 7
     assert await two.append([Append("slept", 6, [Draft(b"late")], "L")]) == [Conflict(7, "L")]
+    # Adopted logs, one begun behind a number, and one that somebody else had begun.
+    assert await one.adopt([Adoption("behind", 7, [], "L"), Adoption("whole", 0, aged(1, 3), "L")]) == [
+        Appended(7),
+        Appended(3),
+    ]
+    with monkeypatch.context() as patched:
+        patched.setattr(one._log, "_has_block", afterwards)
+        assert await one.adopt([Adoption("theirs", 7, [], "L")]) == [Conflict(0, "")]
     await one.load("a")
     await one.read("a", 2, 10)
     await one.read("b", 0, 1)
@@ -131,6 +139,11 @@ async def test_every_query_goes_by_an_index(backend: MongoBackend) -> None:
         found = row.get("nreturned", 0) + row.get("nMatched", 0) + row.get("ndeleted", 0)
         # Some are looked at for a field, or because they were there a moment ago; never all of hundreds.
         assert row.get("docsExamined", 0) <= found + 10, row["command"]
+
+
+async def afterwards(document: str, session: object) -> bool:
+    """For `Log._has_block`: somebody's block comes in between."""
+    return session is None
 
 
 def asks(row: dict[str, Any]) -> bool:
