@@ -20,16 +20,13 @@ from server.bus.mongo import MongoBus
 from server.bus.redis import open_redis
 from server.bus.siblings import open_siblings
 from server.config import DEFAULT_RATES, Config
-from server.gathering import Gathering
 from server.instruments import instruments
 from server.keys import key_source
-from server.meeting import METRICS, NEWS
 from server.memory import give_back
 from server.metrics import Counters
 from server.stores.mongo import MongoStore
 from server.stores.mongo_client import Mongo
 from server.stores.opening import connect_mongo, open_store
-from server.supervisor import Worker
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
 from server.web.bodies import Bodies
 from server.web.collab_socket import collab_socket
@@ -54,6 +51,9 @@ from server.web.problem import middleware
 from server.web.revocations import revoke
 from server.web.sockets import Sockets
 from server.web.sync import push
+from server.workers.gathering import Gathering
+from server.workers.meeting import METRICS, NEWS
+from server.workers.supervisor import Worker
 from sync.rooms.limits import RoomLimits
 from sync.rooms.ports import Bus, Store
 from sync.rooms.registry import Rooms

@@ -18,12 +18,12 @@ from aiohttp import web
 from server.app import close_app, make_app
 from server.config import Config, parse
 from server.logs import configure
-from server.meeting import make_meeting_place
 from server.memory import deepen_stack
-from server.reservation import ReservedPort
-from server.supervisor import Supervisor, Worker
 from server.web.context import ROOMS, SOCKETS
 from server.web.runner import Runner
+from server.workers.meeting import make_meeting_place
+from server.workers.reservation import ReservedPort
+from server.workers.supervisor import Supervisor, Worker
 from sync.rooms.errors import RoomError
 
 log = logging.getLogger("ebbtide")

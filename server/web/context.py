@@ -8,11 +8,11 @@ from server.access.ports import Carrier
 from server.access.rates import Rates
 from server.access.revocations import Revocations
 from server.config import Config
-from server.gathering import Gathering
 from server.metrics import Counters
 from server.tokens import TokenVerifier
 from server.web.bodies import Bodies
 from server.web.sockets import Sockets
+from server.workers.gathering import Gathering
 from sync.rooms.ports import Bus, Store
 from sync.rooms.registry import Rooms
 

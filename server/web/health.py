@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from server.gathering import Gathering
 from server.metrics import CONTENT_TYPE, Metrics
+from server.workers.gathering import Gathering
 from sync.rooms.errors import ShuttingDown, StoreUnavailable
 
 CHECK_SECONDS = 2.0

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 PARENT = """
 import logging, os, signal, sys, time
 from pathlib import Path
-from server import supervisor
-from server.supervisor import Supervisor
+from server.workers import supervisor
+from server.workers.supervisor import Supervisor
 
 logging.basicConfig(level="INFO", format="%(message)s")
 folder = Path(sys.argv[1])

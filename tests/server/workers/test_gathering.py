@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from server.gathering import Gathering
 from server.metrics import Counters, Metrics
+from server.workers.gathering import Gathering
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def test_one_that_ends_while_it_answers_is_shown_so(folder: Path, said: by
 
 
 async def test_one_that_does_not_answer_is_shown_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.gathering.ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("server.workers.gathering.ANSWER_SECONDS", 0.05)
     asked = asyncio.Event()
 
     async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from server.reservation import ReservedPort
+from server.workers.reservation import ReservedPort
 
 
 def listener(port: int, *, shared: bool) -> socket.socket:
