@@ -23,9 +23,6 @@ log = logging.getLogger(__name__)
 READ_PAGE = 1000
 """Entries read from the store at a time."""
 
-CONTENDED_SECONDS = 30.0
-"""For how long a document counts as contended after another node was found to have appended to it."""
-
 
 class Snapshot(NamedTuple):
     """The encoded document as the log gives it up to number `seq`."""
@@ -45,7 +42,6 @@ class LogCursor:
         "_acknowledge",
         "_appending",
         "_behind",
-        "_contended_at",
         "_failed",
         "_follow",
         "_limits",
@@ -96,7 +92,6 @@ class LogCursor:
         self._reading: asyncio.Task[None] | None = None
         self._appending = False
         self._behind = False
-        self._contended_at = -CONTENDED_SECONDS
         self._snapshot: Snapshot | None = None
         self._since_snapshot = 0
         self._since_snapshot_bytes = 0
@@ -105,11 +100,6 @@ class LogCursor:
     def reading(self) -> bool:
         """Whether what others appended is being read."""
         return self._reading is not None
-
-    @property
-    def contended(self) -> bool:
-        """Whether other nodes append to the document too, so that whoever does so next keeps them waiting."""
-        return asyncio.get_running_loop().time() - self._contended_at < CONTENDED_SECONDS
 
     async def load(self) -> bool:
         """Bring the document into memory; says whether others appended since it was there last. Raises `RoomError`."""
@@ -250,7 +240,6 @@ class LogCursor:
                     entries = entries[len(self.appended()) :]
                 if not entries:
                     break
-                self._contended_at = asyncio.get_running_loop().time()
                 if entries[0].seq != self.journal.head + 1:
                     raise StoreUnavailable("entries that this copy lacks were compacted; connect again")
                 self._move([entry.update for entry in entries])

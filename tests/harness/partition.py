@@ -73,5 +73,5 @@ class DividedSet(ReplicaSet):
             proxy.close()
 
     def _source_of(self, port: int) -> Hashable:
-        known = [*self.members, *(client for client in self._clients if client.running)]
+        known: list[Member | ServerProcess] = [*self.members, *(client for client in self._clients if client.running)]
         return next((each for each in known if each.pid is not None and owns_port(each.pid, port)), OUTSIDE)

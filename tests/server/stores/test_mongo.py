@@ -16,7 +16,7 @@ from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore, open_mongo
 from server.stores.mongo_client import MongoOptions
 from sync.rooms.errors import RoomError, StoreUnavailable
-from sync.rooms.ports import Append, Appended, Change, Draft
+from sync.rooms.ports import Append, Appended, Change, Conflict, Draft
 from tests.contracts.store import StoreContract, drain, fill, updates
 from tests.harness.mongod import Member, ReplicaSet
 from tests.server.stores.mongo_backend import MongoBackend
@@ -255,3 +255,18 @@ async def test_a_store_that_is_away_says_so_and_comes_back(replica_set: ReplicaS
     assert answer.head == 2
     assert len((await store.load("a")).entries) == 2
     await store.close()
+
+
+async def test_who_appends_next_is_told_once_that_another_node_lost_its_turn(store: MongoStore, backend: MongoBackend) -> None:
+    draft = [Draft(b"\0\0")]
+    other = await open_mongo(backend.address)
+    try:
+        assert await store.append([Append("d", 0, draft, "a")]) == [Appended(1)]
+        assert isinstance((await other.append([Append("d", 0, draft, "a")]))[0], Conflict)
+        assert await store.append([Append("elsewhere", 0, draft, "b")]) == [Appended(1)]
+        assert isinstance((await other.append([Append("d", 0, draft, "a")]))[0], Conflict)
+        assert await store.append([Append("d", 1, draft, "a")]) == [Appended(2, contended=True)]
+        assert await store.append([Append("d", 2, draft, "a")]) == [Appended(3)]
+        assert await other.append([Append("d", 3, draft, "a")]) == [Appended(4)]
+    finally:
+        await other.close()

@@ -144,7 +144,7 @@ def edits(*texts: str) -> list[bytes]:
 class Interruptible:
     """A real store behind a switch.
 
-    While `away`, every call raises. `lose_answers` is how many appends are to be written and then raise. While `gate` is
+    While `away`, every call raises; while `contended`, somebody else wants to append next. `lose_answers` is how many appends are to be written and then raise. While `gate` is
     not set, answers of appends that were written are held back; while `loads` is not set, loads are.
     """
 
@@ -152,6 +152,7 @@ class Interruptible:
         self._store = store
         self.away = False
         self.lose_answers = 0
+        self.contended = False
         self.gate = asyncio.Event()
         self.gate.set()
         self.loads = asyncio.Event()
@@ -180,6 +181,8 @@ class Interruptible:
             self.lose_answers -= 1
             raise StoreUnavailable("written, and the answer lost")
         await self.gate.wait()
+        if self.contended:
+            return [each._replace(contended=True) if isinstance(each, Appended) else each for each in answers]
         return answers
 
     async def heads(self, documents: Iterable[str]) -> dict[str, int]:
