@@ -65,7 +65,7 @@ class Log:
             # Until the outcome is certain nothing is known.
             self._known.pop(name, None)
         refused, row = await self._insert(behind, ends, now, intent) if behind else (set[str](), Row())
-        wanted = self._wanted(row)
+        wanted = self._wanted(row) if behind else set()
         lost = {append.document for append in batch if not _continues(append, ends[append.document])} | refused
         if lost:
             await self._note(lost)

@@ -144,8 +144,9 @@ def edits(*texts: str) -> list[bytes]:
 class Interruptible:
     """A real store behind a switch.
 
-    While `away`, every call raises; while `contended`, somebody else wants to append next. `lose_answers` is how many appends are to be written and then raise. While `gate` is
-    not set, answers of appends that were written are held back; while `loads` is not set, loads are.
+    While `away`, every call raises. `lose_answers` is how many appends are to be written and then raise. While `gate` is
+    not set, answers of appends that were written are held back; while `loads` is not set, loads are. While `contended`,
+    somebody else wants to append next.
     """
 
     def __init__(self, store: Store) -> None:
