@@ -104,6 +104,8 @@ class LogCursor:
     async def load(self) -> bool:
         """Bring the document into memory; says whether others appended since it was there last. Raises `RoomError`."""
         stored = await self._store.load(self.name)
+        if self.created and stored.lineage in (None, self.lineage) and stored.head < self.journal.head:
+            raise StoreUnavailable("the store gave an older state than before; it is asked again")
         if self.created and stored.lineage != self.lineage:
             raise LineageDiffers(stored.lineage or "")
         states = [] if stored.snapshot is None else [stored.snapshot]
