@@ -17,7 +17,7 @@ import pycrdt
 
 from sync.rooms.ports import Entry, Store
 from tests.faults.editor import Editor, Noticed, tokens
-from tests.faults.live import CollabEditor, WebSocketEditor
+from tests.faults.live import CollabEditor, QuietEditor, WebSocketEditor
 from tests.faults.pusher import PATIENCE_LOST, Pusher
 
 PATIENCE = 60.0
@@ -27,17 +27,20 @@ PAGE = 500
 
 
 class People:
-    """Live editors on every node and pushers between them. An async context manager: they work inside."""
+    """Live editors on every node, in documents that are busy and one that is not, and pushers between the nodes.
 
-    def __init__(self, urls: Sequence[str], documents: Sequence[str] = ("one", "two")) -> None:
+    An async context manager: they work inside.
+    """
+
+    def __init__(self, urls: Sequence[str]) -> None:
         """`urls` are of the nodes. Live editors go to another node only when they lose theirs."""
         self.editors: list[Editor] = []
         for index, url in enumerate(urls):
             order = [url, *urls[index + 1 :], *urls[:index]]
-            for document in documents:
-                self.editors.append(WebSocketEditor(f"ws-{index}-{document}", document, order))
-                self.editors.append(CollabEditor(f"collab-{index}-{document}", document, order))
-        self.editors += [Pusher(f"push-{document}", document, urls) for document in documents]
+            self.editors.append(WebSocketEditor(f"ws-{index}", "one", order))
+            self.editors.append(CollabEditor(f"collab-{index}", "two", order))
+            self.editors.append(QuietEditor(f"quiet-{index}", "quiet", order))
+        self.editors += [Pusher(f"push-{document}", document, urls) for document in ("one", "two")]
         self._done = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -66,8 +69,10 @@ class People:
         return errors
 
     async def progress(self, edits: int = 10, among: Sequence[Editor] = ()) -> None:
-        """Return when of each editor's edits from here on so many are acknowledged, or of these editors'."""
-        goals = {editor: editor.written + edits for editor in among or self.editors}
+        """Return when of each editor's edits from here on so many are acknowledged; of slow ones, fewer. `among`: only theirs."""
+        goals = {
+            editor: editor.written + max(1, round(edits * Editor.PAUSE / editor.PAUSE)) for editor in among or self.editors
+        }
         await self.until(lambda: all(goal - 1 in editor.acknowledged for editor, goal in goals.items()), "progress")
 
     async def exchange(self) -> None:
@@ -181,8 +186,8 @@ def _text(updates: Iterable[bytes]) -> str:
 
 def _noticed(editors: Iterable[Editor]) -> str:
     lines = []
-    for kind in (WebSocketEditor, CollabEditor, Pusher):
-        users = [editor for editor in editors if isinstance(editor, kind)]
+    for kind in (WebSocketEditor, QuietEditor, CollabEditor, Pusher):
+        users = [editor for editor in editors if type(editor) is kind]
         noticed = [user.noticed for user in users]
         errors = sum((each.errors for each in noticed), Counter[str]())
         lines.append(

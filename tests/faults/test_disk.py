@@ -16,9 +16,10 @@ import pytest
 
 from server.stores.sqlite import open_sqlite
 from tests.faults.oracle import PATIENCE, People, judge
-from tests.harness.server_process import ServerProcess
+from tests.harness.server_process import ServerDidNotStart, ServerProcess
 
 DISK_BYTES = 16 << 20
+FULL_SECONDS = 1.0
 URLS_OF_THE_ONLY_NODE = 2
 """Its address stands in the list twice: two people of each kind, all on this node."""
 
@@ -104,6 +105,7 @@ async def test_the_disk_is_full(tmp_path: Path, disk: Callable[[Path], object], 
             assert "store-unavailable" in refusal
             assert "full" in refusal or "disk" in refusal
             await people.until(lambda: "store unavailable, edits wait" in server.errors, "word of it in the log")
+            await asyncio.sleep(FULL_SECONDS)
             if restarted:
                 server.kill()
             full.make_room(server)
@@ -116,16 +118,23 @@ async def test_the_disk_is_full(tmp_path: Path, disk: Callable[[Path], object], 
         assert "Traceback" not in server.errors
 
 
-async def test_a_server_does_not_start_on_a_full_disk_and_says_why(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    with small_disk(data) as disk:
-        server = ServerProcess(data)
-        with server:
-            disk.fill(server)
-            server.kill()
-            with pytest.raises(Exception, match="full"):
-                server.start()
-            disk.make_room(server)
+async def test_a_server_that_starts_on_a_full_disk_says_so(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk, ServerProcess(tmp_path) as server:
+        server.kill()
+        disk.fill(server)
+        server.start()
+        assert "full" in await until_not_ready(server)
+        disk.make_room(server)
+        async with asyncio.timeout(PATIENCE):
+            while (await ready(server))[0] != 200:
+                await asyncio.sleep(0.05)
+
+
+def test_a_server_does_not_start_without_room_for_a_database(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        server = ServerProcess(tmp_path)
+        disk.fill(server)
+        with pytest.raises(ServerDidNotStart, match="full") as raised:
             server.start()
-        assert "Traceback" not in server.errors
+        assert len(str(raised.value).splitlines()) == 1
+        server.close()

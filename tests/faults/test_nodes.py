@@ -48,7 +48,7 @@ async def test_a_node_is_cut_off_from_database_and_redis(cluster: Cluster, mode:
         cluster.members.know(cut)
         with cut:
             async with People(cluster.urls) as people:
-                await people.exchange()
+                await people.progress()
                 cluster.members.treat(cut, mode)
                 to_redis.set(mode)
                 elsewhere = [editor for editor in people.editors if editor.url == other.url]
