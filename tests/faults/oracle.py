@@ -69,7 +69,7 @@ class People:
         return errors
 
     async def progress(self, edits: int = 10, among: Sequence[Editor] = ()) -> None:
-        """Return when of each editor's edits from here on so many are acknowledged; of slow ones, fewer. `among`: only theirs."""
+        """Return when of each editor's edits from here on so many are acknowledged, of slow ones' fewer. `among`: theirs alone."""
         goals = {
             editor: editor.written + max(1, round(edits * Editor.PAUSE / editor.PAUSE)) for editor in among or self.editors
         }
