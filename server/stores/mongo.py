@@ -118,7 +118,8 @@ class MongoStore:
             if goal <= record.get("floor", 0):
                 return 0
             # What goes must be in the feed: its intents find nothing afterwards.
-            await self._feed.number()
+            if document in await self._feed.number():
+                raise StoreUnavailable("the document's entries cannot be numbered just now, and so not be compacted")
             return await self._log.compact(document, goal)
 
     async def check(self) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
 import pycrdt
 
+from sync.rooms.errors import StoreUnavailable
 from sync.rooms.ports import Entry, Store
 from tests.faults.editor import Editor, Noticed, tokens
 from tests.faults.live import CollabEditor, QuietEditor, WebSocketEditor
@@ -69,7 +70,7 @@ class People:
         return errors
 
     async def progress(self, edits: int = 10, among: Sequence[Editor] = ()) -> None:
-        """Return when of each editor's edits from here on so many are acknowledged, of slow ones' fewer. `among`: theirs alone."""
+        """Return when of each editor's edits from here on so many are acknowledged, of slow ones' fewer. `among` these only."""
         goals = {
             editor: editor.written + max(1, round(edits * Editor.PAUSE / editor.PAUSE)) for editor in among or self.editors
         }
@@ -107,6 +108,30 @@ class People:
             await asyncio.sleep(pause)
 
 
+async def audit(people: People, store: Callable[[], Awaitable[Store]]) -> None:
+    """Look in the log for everything that is acknowledged now. Raises `AssertionError`.
+
+    To be called when a fault has just begun: a client that comes back sends what the server lacks, lost or not.
+    """
+    acknowledged = {editor: frozenset(editor.acknowledged) for editor in people.editors}
+    async with asyncio.timeout(PATIENCE):
+        opened = await _opened(store)
+        try:
+            for document in people.documents:
+                group = {editor: numbers for editor, numbers in acknowledged.items() if editor.document == document}
+                check(f"the log of {document}", await logged(opened, document), group)
+        finally:
+            await opened.close()
+
+
+async def _opened(store: Callable[[], Awaitable[Store]]) -> Store:
+    while True:
+        try:
+            return await store()
+        except StoreUnavailable:
+            await asyncio.sleep(0.1)
+
+
 async def judge(people: People, urls: Sequence[str], store: Callable[[], Awaitable[Store]], title: str) -> None:
     """Wait until everything is acknowledged and everywhere, then look for what is lost, doubled or different.
 
@@ -125,12 +150,8 @@ async def judge(people: People, urls: Sequence[str], store: Callable[[], Awaitab
             await people.until(lambda replicas=replicas: len({r.text for r in replicas}) == 1, "agreement")  # type: ignore[misc]
             converged = time.monotonic() - begun
             for replica in replicas:
-                _check(f"the replica of {replica.name}", replica.text, group)
-            opened = await store()
-            try:
-                _check("the log", await _logged(opened, document), group)
-            finally:
-                await opened.close()
+                check(f"the replica of {replica.name}", replica.text, {each: each.acknowledged for each in group})
+    await audit(people, store)
     print(f"\n{title}: converged in {converged:.2f} s after the last edit")
     print(_noticed(people.editors))
 
@@ -151,18 +172,18 @@ class _Watching:
         await asyncio.gather(self._task, return_exceptions=True)
 
 
-def _check(where: str, text: str, editors: Sequence[Editor]) -> None:
-    """Every acknowledged edit is in the text, and every edit once."""
+def check(where: str, text: str, acknowledged: Mapping[Editor, Collection[int]]) -> None:
+    """Every acknowledged edit is in the text, every edit is there once, and nothing else. Raises `AssertionError`."""
     found = Counter(tokens(text))
-    lost = {(editor.name, number) for editor in editors for number in editor.acknowledged} - set(found)
+    lost = {(editor.name, number) for editor, numbers in acknowledged.items() for number in numbers} - set(found)
     assert not lost, f"{where} lacks {len(lost)} acknowledged edits, such as {sorted(lost)[:5]}"
     doubled = {token: count for token, count in found.items() if count > 1}
     assert not doubled, f"{where} has edits more than once: {doubled}"
-    strange = set(found) - {(editor.name, number) for editor in editors for number in range(editor.written)}
+    strange = set(found) - {(editor.name, number) for editor in acknowledged for number in range(editor.written)}
     assert not strange, f"{where} has edits that nobody wrote: {sorted(strange)[:5]}"
 
 
-async def _logged(store: Store, document: str) -> str:
+async def logged(store: Store, document: str) -> str:
     """The text that the document's log gives, entry by entry, after a look at whether it is whole."""
     entries: list[Entry] = []
     while page := await store.read(document, len(entries), PAGE):

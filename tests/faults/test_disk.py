@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from server.stores.sqlite import open_sqlite
-from tests.faults.oracle import PATIENCE, People, judge
+from tests.faults.oracle import PATIENCE, People, audit, judge
 from tests.harness.server_process import ServerDidNotStart, ServerProcess
 
 DISK_BYTES = 16 << 20
@@ -109,6 +109,7 @@ async def test_the_disk_is_full(tmp_path: Path, disk: Callable[[Path], object], 
             if restarted:
                 server.kill()
             full.make_room(server)
+            await audit(people, lambda: open_sqlite(data / "ebbtide.sqlite"))
             if restarted:
                 await asyncio.to_thread(server.start)
             await people.progress()

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.faults.cluster import Cluster
-from tests.faults.oracle import People, judge
+from tests.faults.oracle import People, audit, judge
 from tests.harness.proxy import Mode, Proxy
 
 STOPPED_SECONDS = 5.0
@@ -18,6 +18,7 @@ async def test_a_node_is_killed_and_started_again(cluster: Cluster) -> None:
     async with People(cluster.urls) as people:
         await people.progress()
         cluster.nodes[0].kill()
+        await audit(people, cluster.store)
         await people.progress()
         await people.exchange()
         await asyncio.to_thread(cluster.nodes[0].start)

@@ -270,3 +270,24 @@ async def test_who_appends_next_is_told_once_that_another_node_lost_its_turn(sto
         assert await other.append([Append("d", 3, draft, "a")]) == [Appended(4)]
     finally:
         await other.close()
+
+
+async def test_a_node_that_died_while_it_numbered_keeps_nobody_waiting(store: MongoStore, backend: MongoBackend) -> None:
+    """Its transaction holds the feed's clock until the server gives it up, a minute later."""
+    draft = [Draft(b"\0\0")]
+    await store.append([Append("before", 0, draft, "a")])
+    cursor = (await store.changes(0, 10)).cursor
+    meta = backend.database.meta
+    with backend.database.client.start_session() as dead:
+        dead.start_transaction()
+        meta.update_one({"_id": "clock"}, {"$inc": {"number": 1}}, session=dead)
+        await store.append([Append("during", 0, draft, "b")])
+        assert await store.heads(["before", "during"]) == {"before": 1, "during": 1}
+        assert (await store.changes(cursor, 10)).changes == []
+        await store.append([Append("during", 1, draft, "b")])
+        assert await store.heads(["during"]) == {"during": 2}
+        dead.abort_transaction()
+    async with asyncio.timeout(10):
+        while not (changes := (await store.changes(cursor, 10)).changes):
+            await asyncio.sleep(0.05)
+    assert changes == [Change("during", 2)]
