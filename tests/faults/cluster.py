@@ -11,10 +11,8 @@ from tests.harness.partition import DividedSet
 from tests.harness.redis_server import RedisServer
 from tests.harness.server_process import ServerProcess
 
-OF_THE_DRIVER = re.compile(
-    r"^Traceback [^\n]*\n(?: [^\n]*\n)*? [^\n]*_process_periodic_tasks\n(?: [^\n]*\n)*\S[^\n]*\n", re.MULTILINE
-)
-"""PyMongo writes a traceback to standard error when its upkeep of idle connections fails; that is tried again by itself."""
+OF_THE_DRIVER = re.compile(r"^\S+ error +pymongo\.client: .*\n(?:(?!\d{4}-\d\d-).*\n)*", re.MULTILINE)
+"""What PyMongo logs when its upkeep of idle connections fails, with a traceback; it tries again by itself."""
 
 
 class Cluster:
