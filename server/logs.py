@@ -33,7 +33,8 @@ def configure(format_: str, level: str, stream: TextIO | None = None, *, worker:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # Its lines hold whole addresses, and with them the tokens of WebSockets; ours are counted instead.
     logging.getLogger("aiohttp.access").disabled = True
-    for noisy in ("asyncio", "aiohttp"):
+    # The drivers' debug lines hold every command, and with it the documents' content.
+    for noisy in ("asyncio", "aiohttp", "motor", "pymongo", "redis"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
 
 

@@ -106,8 +106,9 @@ class MongoStore:
             filled = [adoption for adoption in batch if adoption.entries]
             if filled:
                 intent = self._feed.intent(filled)
-                appended = await self._log.append(filled, intent)
-                answers |= dict(zip([adoption.document for adoption in filled], appended, strict=True))
+                for adoption, answer in zip(filled, await self._log.append(filled, intent), strict=True):
+                    # Nobody is kept from appending to what is adopted.
+                    answers[adoption.document] = Appended(answer.head) if isinstance(answer, Appended) else answer
                 self._feed.finished(intent)
             return [answers[adoption.document] for adoption in batch]
 
@@ -141,7 +142,8 @@ class MongoStore:
             if goal <= record.get("floor", 0):
                 return 0
             # What goes must be in the feed: its intents find nothing afterwards.
-            await self._feed.number()
+            if document in await self._feed.number():
+                raise StoreUnavailable("the document's entries cannot be numbered just now, and so not be compacted")
             return await self._log.compact(document, goal)
 
     async def check(self) -> None:

@@ -84,13 +84,13 @@ class Mongo(NamedTuple):
         async with await awaited(self.client.start_session()) as session:
             yield session
 
-    async def transact(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
+    async def transact(self, work: Callable[[AsyncClientSession], Awaitable[T]], attempts: int = TRANSACTION_ATTEMPTS) -> T:
         """Run `work` in a transaction, again when it met another one; returns once it is durable.
 
         `work` may run several times. Raises `PyMongoError`; then the outcome may be unknown.
         """
         async with self.session() as session:
-            for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
+            for attempt in range(1, attempts + 1):
                 await awaited(session.start_transaction(ReadConcern("snapshot"), self.durable, ReadPreference.PRIMARY))
                 try:
                     result = await work(session)
@@ -98,7 +98,7 @@ class Mongo(NamedTuple):
                 except PyMongoError as error:
                     if session.in_transaction:
                         await session.abort_transaction()
-                    if not error.has_error_label("TransientTransactionError") or attempt == TRANSACTION_ATTEMPTS:
+                    if not error.has_error_label("TransientTransactionError") or attempt == attempts:
                         raise
                 except BaseException:
                     if session.in_transaction:

@@ -28,6 +28,11 @@ NUMBER_AFTER = 0.2
 ABANDONED_AFTER = 3600.0
 """Seconds for which an intent of another node is watched before it counts as left behind by a dead one."""
 
+NUMBERING_ATTEMPTS = 10
+BLOCKED_SECONDS = 1.0
+"""How long numbering rests when another node's transaction stays in its way: one that died in it holds the clock for up to
+a minute."""
+
 CHUNK = 1000
 _LARGEST = 2**63 - 1
 
@@ -44,6 +49,7 @@ class Feed:
         self._asking = asyncio.Lock()
         self._tidying: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
+        self._blocked_until = 0.0
         self._heads: dict[str, int] = {}
         self._seen: int | None = None
 
@@ -59,18 +65,24 @@ class Feed:
         if self._tidying is None or self._tidying.done():
             self._tidying = asyncio.get_running_loop().create_task(self._tidy())
 
-    async def number(self) -> None:
-        """Give a number to every document that has entries which the feed does not know yet."""
+    async def number(self) -> dict[str, int]:
+        """Give a number to every document that has entries which the feed does not know yet.
+
+        Returns the heads of those that could not be numbered, since another node's transaction is in the way.
+        """
+        left: dict[str, int] = {}
         async with self._numbering:
             intents = await self._mongo.log.find({"_id": key_range(INTENTS, MinKey(), MaxKey())}).sort("_id", 1).to_list(None)
             for start in range(0, len(intents), CHUNK):
-                await self._number(intents[start : start + CHUNK])
-            await self._remove_abandoned({intent["_id"]["s"] for intent in intents})
+                left |= await self._number(intents[start : start + CHUNK])
+            if not left:
+                await self._remove_abandoned({intent["_id"]["s"] for intent in intents})
+        return left
 
     async def heads(self, documents: Sequence[str]) -> dict[str, int]:
         """`Store.heads`. Remembers the answer and, next time, asks for what has been appended since."""
         async with self._asking:
-            await self.number()
+            left = await self.number()
             find = self._mongo.documents.find
             if self._seen is None:
                 clock = await self._mongo.meta.find_one({"_id": "clock"})
@@ -86,10 +98,12 @@ class Feed:
                 self._heads.update({row["_id"]: row["head"] async for row in find(wanted, {"head": 1})})
             # What is no longer asked for is forgotten.
             self._heads = {document: self._heads[document] for document in documents}
-            return {document: head for document, head in self._heads.items() if head}
+            # The feed gives these later, and `_heads` with it.
+            heads = {document: max(head, left.get(document, 0)) for document, head in self._heads.items()}
+            return {document: head for document, head in heads.items() if head}
 
     async def changes(self, since: int, limit: int) -> Changes:
-        """`Store.changes`. The cursor is the number that the feed gave last."""
+        """`Store.changes`. The cursor is the number that the feed gave last. What could not be numbered comes later."""
         await self.number()
         above = {"number": {"$gt": max(0, min(since, _LARGEST))}}
         wanted = min(limit, 2**31 - 2)
@@ -112,7 +126,8 @@ class Feed:
                     await self._closing.wait()
             finished = self._finished[:]
             try:
-                await self.number()
+                if await self.number():
+                    return
                 keys = [{"d": INTENTS, "s": key} for key in finished]
                 await self._mongo.log.delete_many({"_id": {"$in": keys}})
             except PyMongoError as error:
@@ -121,8 +136,8 @@ class Feed:
                 return
             del self._finished[: len(finished)]
 
-    async def _number(self, intents: Sequence[Row]) -> None:
-        """Give numbers to what is there of these intents' blocks, in the order of the intents."""
+    async def _number(self, intents: Sequence[Row]) -> dict[str, int]:
+        """Give numbers to what is there of these intents' blocks, in the order of the intents. What `number` returns."""
         keys = [{"d": document, "s": first} for intent in intents for document, first in intent["of"]]
         heads: dict[str, tuple[int, str]] = {}
         for start in range(0, len(keys), CHUNK):
@@ -135,8 +150,20 @@ class Feed:
                     # The latest commit decides the place.
                     before = heads.pop(document, (0, ""))
                     heads[document] = max(before, (first + end[0] - 1, end[1]))
-        if heads and await self._unnumbered(heads, None):
-            await self._mongo.transact(lambda session: self.give_numbers(heads, session))
+        unnumbered = await self._unnumbered(heads, None) if heads else []
+        if not unnumbered:
+            return {}
+        if time.monotonic() >= self._blocked_until:
+            try:
+                await self._mongo.transact(lambda session: self.give_numbers(heads, session), NUMBERING_ATTEMPTS)
+            except PyMongoError as error:
+                if not error.has_error_label("TransientTransactionError"):
+                    raise
+                self._blocked_until = time.monotonic() + BLOCKED_SECONDS
+                log.warning("another node's transaction keeps appends from being numbered")
+            else:
+                return {}
+        return {name: heads[name][0] for name in unnumbered}
 
     async def _unnumbered(self, heads: dict[str, tuple[int, str]], session: AsyncClientSession | None) -> list[str]:
         """Those of the documents whose record has a lower head, in order."""

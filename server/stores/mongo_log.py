@@ -6,13 +6,16 @@ The reasons are in docs/design/mongo-store.md.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from bson import MaxKey, MinKey
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.write_concern import WriteConcern
 
 from server.stores.mongo_client import Mongo, Row
 from sync.rooms.errors import StoreCorrupted, StoreUnavailable
@@ -30,6 +33,9 @@ LOOK_UPS = 20
 """Logs whose last block is looked for at a time: an append of thousands of documents leaves connections to others."""
 
 LOOK_AGAIN = 0.02
+WAITING_MOST = 32
+"""Notes of lost turns that are kept, over all documents."""
+
 DUPLICATE_KEY = 11000
 INTENTS = ""
 """The document that intents are filed under. No real one has this name."""
@@ -54,8 +60,12 @@ class Log:
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
+        # For what may be lost.
+        self._meta = mongo.meta.with_options(write_concern=WriteConcern(w=1))
         self._known: dict[str, End] = {}
         self._compactions = 0
+        # Of notes of lost turns: those that were there when we last looked.
+        self._noted: set[str] = set()
 
     async def append(self, batch: Sequence[Put], intent: Row) -> list[Appended | Conflict]:
         """`Store.append`, and `Store.adopt` of entries; `intent` is written before the first block."""
@@ -66,14 +76,18 @@ class Log:
         for name in names:
             # Until the outcome is certain nothing is known.
             self._known.pop(name, None)
-        refused, compactions = await self._insert(behind, ends, now, intent) if behind else (set[str](), 0)
+        refused, row = await self._insert(behind, ends, now, intent) if behind else (set[str](), Row())
+        wanted = self._wanted(row) if behind else set()
+        lost = {append.document for append in batch if not _continues(append, ends[append.document])} | refused
+        if lost:
+            await self._note(lost)
         answers: list[Appended | Conflict] = []
         for append in batch:
             end = ends[append.document]
-            if _continues(append, end) and append.document not in refused:
+            if append.document not in lost:
                 head = append.expected + len(_entries(append))
-                self._learn(append.document, End(head, append.lineage, compactions))
-                answers.append(Appended(head))
+                self._learn(append.document, End(head, append.lineage, row.get("count", 0)))
+                answers.append(Appended(head, append.document in wanted))
             else:
                 if append.document in refused:
                     end = await self._end_beyond(append)
@@ -156,9 +170,11 @@ class Log:
         ends.update(zip(unknown, await self._look_up(unknown), strict=True))
         return [ends[append.document] for append in batch]
 
-    async def _insert(self, appends: Sequence[Put], ends: dict[str, End], now: int, intent: Row) -> tuple[set[str], int]:
-        """Write the blocks. The documents of those that could not be, since others are there; and the count of compactions
-        up to which that is sure."""
+    async def _insert(self, appends: Sequence[Put], ends: dict[str, End], now: int, intent: Row) -> tuple[set[str], Row]:
+        """Write the blocks. The documents of those that could not be, since others are there; and the row with the count of
+        compactions up to which that is sure."""
+        # In one order on all nodes: who is first is so at all documents that two nodes write.
+        appends = sorted(appends, key=lambda append: append.document)
         blocks = [row for append in appends for row in self._rows(append, now)]
         refused: set[str] = set()
         async with self._mongo.session() as session:
@@ -169,13 +185,13 @@ class Log:
                 while rows and (index := await self._insert_ordered(rows, session)) is not None:
                     refused.add(rows[index]["_id"]["d"])
                     rows = rows[index + 1 :]
-            compactions = await self._mongo.meta.find_one({"_id": "compactions"}, session=session)
-            count = compactions["count"] if compactions else 0
+            row = await self._mongo.meta.find_one({"_id": "compactions"}, session=session) or Row()
+            count = row.get("count", 0)
             in_doubt = [a for a in appends if a.document not in refused and ends[a.document].compactions != count]
             if in_doubt:
                 refused |= await self._take_back(in_doubt, session)
             self._compactions = max(self._compactions, count)
-        return refused, count
+        return refused, row
 
     async def _insert_ordered(self, rows: list[Row], session: AsyncClientSession) -> int | None:
         """Insert in order; the index of the row whose key is taken, before which all and after which none was written."""
@@ -221,6 +237,20 @@ class Log:
         if keys:
             await self._mongo.log.delete_many({"_id": {"$in": keys}}, session=session)
         return {append.document for append in stale}
+
+    def _wanted(self, row: Row) -> set[str]:
+        """The documents at which somebody lost a turn since we last looked."""
+        notes = row.get("waiting", [])
+        wanted = {note["d"] for note in notes if note["key"] not in self._noted}
+        self._noted = {note["key"] for note in notes}
+        return wanted
+
+    async def _note(self, documents: Iterable[str]) -> None:
+        """Let others know that we lost a turn at these documents, where each of them looks after an append."""
+        notes = [{"d": document, "key": secrets.token_hex(8)} for document in islice(documents, WAITING_MOST)]
+        self._noted |= {note["key"] for note in notes}
+        push = {"$push": {"waiting": {"$each": notes, "$slice": -WAITING_MOST}}}
+        await self._meta.update_one({"_id": "compactions"}, push, upsert=True)
 
     async def _end_beyond(self, append: Put) -> End:
         """Where the log ends, given that a block is in the way of `append`.

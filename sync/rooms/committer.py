@@ -19,8 +19,7 @@ RETRY_MOST = 2.0
 """Seconds between attempts while the store is away, doubling from the first to the most."""
 
 GIVE_WAY_LEAST = 0.03
-GIVE_WAY_PART = 0.25
-"""Seconds between two appends to contended documents, or, if that is longer, a part of the time that the first one took."""
+"""Seconds for which a contended document rests after an append; as long as the append took, if that is longer."""
 
 
 class Committer:
@@ -30,10 +29,9 @@ class Committer:
     large as the store is slow, and as soon as possible when it is not. While the store is away everything waits, nothing
     is acknowledged, and `healthy` is False.
 
-    Documents that other nodes append to as well are *contended*. Such a node has to read on before its next try, so whoever
-    was first would be first again for as long as it has edits, and the others' would not become durable. Hence after an
-    append contended documents rest for a moment, all together, and appends are in one order on all nodes: who is first is
-    so for all contended documents, and the next time another node is.
+    A document is *contended* when another node lost a turn at it. That node has to read on before its next try, so whoever
+    was first would be first again for as long as it has edits, and the other's would not become durable. Hence contended
+    documents rest for a moment after an append.
     """
 
     def __init__(self, store: Store, bus: Bus, retain: int | None) -> None:
@@ -47,9 +45,8 @@ class Committer:
         self._unsettled: dict[LogCursor, None] = {}
         # Those that are to be appended on their own, to find out which of them the store cannot take.
         self._alone: dict[LogCursor, None] = {}
-        # Contended documents that have something to append, while they rest.
+        # Those that rest so that other nodes have a turn.
         self._resting: dict[LogCursor, None] = {}
-        self._giving_way: asyncio.TimerHandle | None = None
         self.healthy = True
         """Whether the last attempt to append succeeded."""
         self.commits = 0
@@ -102,19 +99,19 @@ class Committer:
             seconds = loop.time() - begun
             for cursor, append, result in zip(cursors, batch, results, strict=True):
                 if isinstance(result, Appended):
-                    if cursor.contended:
-                        self._give_way(seconds)
+                    if result.contended:
+                        self._give_way(cursor, seconds)
                     self._appended(cursor, append)
                 else:
                     cursor.conflicted(result)
 
-    def _give_way(self, seconds: float) -> None:
-        if self._giving_way is None:
-            pause = max(GIVE_WAY_LEAST, seconds * GIVE_WAY_PART)
-            self._giving_way = asyncio.get_running_loop().call_later(pause, self._gave_way)
+    def _give_way(self, cursor: LogCursor, seconds: float) -> None:
+        if not self._resting:
+            # All together: a node that lost several turns has its own for all of them at once.
+            asyncio.get_running_loop().call_later(max(GIVE_WAY_LEAST, seconds), self._gave_way)
+        self._resting[cursor] = None
 
     def _gave_way(self) -> None:
-        self._giving_way = None
         resting, self._resting = self._resting, {}
         for cursor in resting:
             self.wake(cursor)
@@ -131,31 +128,30 @@ class Committer:
             cursor.unanswered()
 
     def _gather(self) -> tuple[list[LogCursor], list[Append]]:
-        found: list[tuple[LogCursor, Append]] = []
+        cursors: list[LogCursor] = []
+        batch: list[Append] = []
         size = 0
         while self._waiting and size < BATCH_BYTES:
             cursor = next(iter(self._waiting))
             if cursor in self._alone:
-                if found:
+                if batch:
                     break
                 del self._alone[cursor]
                 size = BATCH_BYTES
             del self._waiting[cursor]
-            if self._giving_way is not None and cursor.contended:
-                self._resting[cursor] = None
+            if cursor in self._resting:
                 continue
             append = cursor.take()
             if append is None:
                 if cursor.error is not None or cursor.journal.idle:
                     del self._unsettled[cursor]
             else:
-                found.append((cursor, append))
+                cursors.append(cursor)
+                batch.append(append)
                 size += sum([len(draft.update) for draft in append.drafts])
         if not self._waiting:
             self._work.clear()
-        if any(cursor.contended for cursor, _ in found):
-            found.sort(key=_document)
-        return [cursor for cursor, _ in found], [append for _, append in found]
+        return cursors, batch
 
     def _appended(self, cursor: LogCursor, append: Append) -> None:
         cursor.appended()
@@ -179,7 +175,3 @@ class Committer:
         except (RoomError, ValueError) as error:
             # The log is whole without it; the next snapshot is tried when it is due.
             log.warning("snapshot not written", extra={"document": document, "reason": str(error)})
-
-
-def _document(found: tuple[LogCursor, Append]) -> str:
-    return found[1].document

@@ -27,9 +27,6 @@ READ_PAGE = 1000
 NEWS_KEPT = 100
 """News that are kept while the store is read; what comes beyond it is read too."""
 
-CONTENDED_SECONDS = 30.0
-"""For how long a document counts as contended after another node was found to have appended to it."""
-
 
 class Snapshot(NamedTuple):
     """The encoded document as the log gives it up to number `seq`."""
@@ -49,7 +46,6 @@ class LogCursor:
         "_acknowledge",
         "_appending",
         "_behind",
-        "_contended_at",
         "_failed",
         "_follow",
         "_limits",
@@ -104,7 +100,6 @@ class LogCursor:
         self._appending = False
         # The number up to which others are known to have appended, while an append of ours is under way.
         self._behind: float = 0
-        self._contended_at = -CONTENDED_SECONDS
         self._snapshot: Snapshot | None = None
         self._since_snapshot = 0
         self._since_snapshot_bytes = 0
@@ -114,14 +109,11 @@ class LogCursor:
         """Whether what others appended is being read."""
         return self._reading is not None
 
-    @property
-    def contended(self) -> bool:
-        """Whether other nodes append to the document too, so that whoever does so next keeps them waiting."""
-        return asyncio.get_running_loop().time() - self._contended_at < CONTENDED_SECONDS
-
     async def load(self) -> bool:
         """Bring the document into memory; says whether others appended since it was there last. Raises `RoomError`."""
         stored = await self._store.load(self.name)
+        if self.created and stored.lineage in (None, self.lineage) and stored.head < self.journal.head:
+            raise StoreUnavailable("the store gave an older state than before; it is asked again")
         if self.created and stored.lineage != self.lineage:
             raise LineageDiffers(stored.lineage or "")
         states = [] if stored.snapshot is None else [stored.snapshot]
@@ -268,7 +260,6 @@ class LogCursor:
                     entries = entries[len(self.appended()) :]
                 if not entries:
                     break
-                self._contended_at = asyncio.get_running_loop().time()
                 if entries[0].seq != self.journal.head + 1:
                     raise StoreUnavailable("entries that this copy lacks were compacted; connect again")
                 self._move([entry.update for entry in entries])

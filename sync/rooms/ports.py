@@ -62,9 +62,13 @@ class Adoption(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """The whole append is durable; `head` is the number of its last entry."""
+    """The whole append is durable; `head` is the number of its last entry.
+
+    `contended` asks the caller to let others append to the document next: somebody's append met a conflict there.
+    """
 
     head: int
+    contended: bool = False
 
 
 class Conflict(NamedTuple):

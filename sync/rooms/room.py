@@ -15,7 +15,7 @@ from sync.rooms.attendance import Attendance
 from sync.rooms.audience import Audience
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.cursor import LogCursor
-from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, RoomError
+from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, RoomError, StoreUnavailable
 from sync.rooms.inbox import Inbox
 from sync.rooms.intake import Arrival, Intake, Outcome
 from sync.rooms.limits import RoomLimits
@@ -23,6 +23,9 @@ from sync.rooms.peer import Peer
 from sync.rooms.ports import NewEntries, NewPresence, News, PresenceWanted, Store
 
 log = logging.getLogger(__name__)
+
+LOAD_AGAIN = 0.05
+"""Seconds until a document that could not be loaded is tried again, doubling to 2."""
 
 PUSH_SLICE = 200
 """Pushed entries applied before everybody else has a turn."""
@@ -353,7 +356,7 @@ class Room:
 
     async def _load_from_store(self) -> None:
         try:
-            moved = await self.log.load()
+            moved = await self._moved_by_load()
         except RoomError as error:
             self.fail(error)
         except Exception:
@@ -367,6 +370,19 @@ class Room:
             self._schedule(self)
         finally:
             self._loading = None
+
+    async def _moved_by_load(self) -> bool:
+        """`LogCursor.load`. Whoever was in the room before the document left memory waits for a store that is away."""
+        delay = LOAD_AGAIN
+        while True:
+            try:
+                return await self.log.load()
+            except StoreUnavailable as error:
+                if self._left_at is None:
+                    raise
+                log.warning("document not loaded yet", extra={"document": self.name, "reason": error.reason})
+            await asyncio.sleep(delay)
+            delay = min(2.0, delay * 2)
 
     def catch_up_with_store(self, head: int) -> None:
         """The store has the log up to number `head`: read on that far, and tell the peers, if there are any."""

@@ -520,7 +520,9 @@ class StoreContract(ABC):
                 assert await node.read("a", 0, 1000) == log
                 assert await node.heads(["a"]) == {"a": 400}
                 assert (await node.changes(0, 10)).changes == [Change("a", 400)]
-            assert await reopened.append([Append("a", 400, [Draft(b"on")], "L")]) == [Appended(401)]
+            answers = await reopened.append([Append("a", 400, [Draft(b"on")], "L")])
+            assert isinstance(answers[0], Appended)
+            assert answers[0].head == 401
             assert await store.compact("a", 200) == 100
             assert [entry.seq for entry in await other.read("a", 0, 1000)] == list(range(201, 402))
         finally:

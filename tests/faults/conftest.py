@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.faults.cluster import Cluster
 from tests.harness.partition import DividedSet
 from tests.harness.redis_server import RedisServer
+from tests.harness.server_process import ServerProcess
 
 _databases = count()
 
@@ -36,5 +38,7 @@ def cluster(tmp_path: Path, members: DividedSet) -> Iterator[Cluster]:
         redis = stack.enter_context(RedisServer(tmp_path / "redis"))
         cluster = Cluster(tmp_path, members, redis, f"faults{next(_databases)}")
         for node in cluster.nodes:
-            stack.enter_context(node)
+            stack.callback(node.close)
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(ServerProcess.start, cluster.nodes))
         yield cluster

@@ -49,7 +49,7 @@ class Editor:
     said that they are durable.
     """
 
-    PAUSE = 0.03
+    PAUSE = 0.05
     """Seconds between two edits."""
 
     def __init__(self, name: str, document: str, urls: Sequence[str]) -> None:

@@ -125,6 +125,12 @@ class WebSocketEditor(Live):
         return self._dialect.step2("", update)
 
 
+class QuietEditor(WebSocketEditor):
+    """Writes so seldom that its document leaves the node's memory in between."""
+
+    PAUSE = 2.5
+
+
 class CollabEditor(Live):
     """Over `/collab`: an acknowledgement is a SyncStatus, one for each message in their order."""
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
 import pycrdt
 
+from sync.rooms.errors import StoreUnavailable
 from sync.rooms.ports import Entry, Store
 from tests.faults.editor import Editor, Noticed, tokens
-from tests.faults.live import CollabEditor, WebSocketEditor
+from tests.faults.live import CollabEditor, QuietEditor, WebSocketEditor
 from tests.faults.pusher import PATIENCE_LOST, Pusher
 
 PATIENCE = 60.0
@@ -27,17 +28,20 @@ PAGE = 500
 
 
 class People:
-    """Live editors on every node and pushers between them. An async context manager: they work inside."""
+    """Live editors on every node, in documents that are busy and one that is not, and pushers between the nodes.
 
-    def __init__(self, urls: Sequence[str], documents: Sequence[str] = ("one", "two")) -> None:
+    An async context manager: they work inside.
+    """
+
+    def __init__(self, urls: Sequence[str]) -> None:
         """`urls` are of the nodes. Live editors go to another node only when they lose theirs."""
         self.editors: list[Editor] = []
         for index, url in enumerate(urls):
             order = [url, *urls[index + 1 :], *urls[:index]]
-            for document in documents:
-                self.editors.append(WebSocketEditor(f"ws-{index}-{document}", document, order))
-                self.editors.append(CollabEditor(f"collab-{index}-{document}", document, order))
-        self.editors += [Pusher(f"push-{document}", document, urls) for document in documents]
+            self.editors.append(WebSocketEditor(f"ws-{index}", "one", order))
+            self.editors.append(CollabEditor(f"collab-{index}", "two", order))
+            self.editors.append(QuietEditor(f"quiet-{index}", "quiet", order))
+        self.editors += [Pusher(f"push-{document}", document, urls) for document in ("one", "two")]
         self._done = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -66,8 +70,10 @@ class People:
         return errors
 
     async def progress(self, edits: int = 10, among: Sequence[Editor] = ()) -> None:
-        """Return when of each editor's edits from here on so many are acknowledged, or of these editors'."""
-        goals = {editor: editor.written + edits for editor in among or self.editors}
+        """Return when of each editor's edits from here on so many are acknowledged, of slow ones' fewer. `among` these only."""
+        goals = {
+            editor: editor.written + max(1, round(edits * Editor.PAUSE / editor.PAUSE)) for editor in among or self.editors
+        }
         await self.until(lambda: all(goal - 1 in editor.acknowledged for editor, goal in goals.items()), "progress")
 
     async def exchange(self) -> None:
@@ -102,6 +108,30 @@ class People:
             await asyncio.sleep(pause)
 
 
+async def audit(people: People, store: Callable[[], Awaitable[Store]]) -> None:
+    """Look in the log for everything that is acknowledged now. Raises `AssertionError`.
+
+    To be called when a fault has just begun: a client that comes back sends what the server lacks, lost or not.
+    """
+    acknowledged = {editor: frozenset(editor.acknowledged) for editor in people.editors}
+    async with asyncio.timeout(PATIENCE):
+        opened = await _opened(store)
+        try:
+            for document in people.documents:
+                group = {editor: numbers for editor, numbers in acknowledged.items() if editor.document == document}
+                check(f"the log of {document}", await logged(opened, document), group)
+        finally:
+            await opened.close()
+
+
+async def _opened(store: Callable[[], Awaitable[Store]]) -> Store:
+    while True:
+        try:
+            return await store()
+        except StoreUnavailable:
+            await asyncio.sleep(0.1)
+
+
 async def judge(people: People, urls: Sequence[str], store: Callable[[], Awaitable[Store]], title: str) -> None:
     """Wait until everything is acknowledged and everywhere, then look for what is lost, doubled or different.
 
@@ -120,12 +150,8 @@ async def judge(people: People, urls: Sequence[str], store: Callable[[], Awaitab
             await people.until(lambda replicas=replicas: len({r.text for r in replicas}) == 1, "agreement")  # type: ignore[misc]
             converged = time.monotonic() - begun
             for replica in replicas:
-                _check(f"the replica of {replica.name}", replica.text, group)
-            opened = await store()
-            try:
-                _check("the log", await _logged(opened, document), group)
-            finally:
-                await opened.close()
+                check(f"the replica of {replica.name}", replica.text, {each: each.acknowledged for each in group})
+    await audit(people, store)
     print(f"\n{title}: converged in {converged:.2f} s after the last edit")
     print(_noticed(people.editors))
 
@@ -146,29 +172,30 @@ class _Watching:
         await asyncio.gather(self._task, return_exceptions=True)
 
 
-def _check(where: str, text: str, editors: Sequence[Editor]) -> None:
-    """Every acknowledged edit is in the text, and every edit once."""
+def check(where: str, text: str, acknowledged: Mapping[Editor, Collection[int]]) -> None:
+    """Every acknowledged edit is in the text, every edit is there once, and nothing else. Raises `AssertionError`."""
     found = Counter(tokens(text))
-    lost = {(editor.name, number) for editor in editors for number in editor.acknowledged} - set(found)
+    lost = {(editor.name, number) for editor, numbers in acknowledged.items() for number in numbers} - set(found)
     assert not lost, f"{where} lacks {len(lost)} acknowledged edits, such as {sorted(lost)[:5]}"
     doubled = {token: count for token, count in found.items() if count > 1}
     assert not doubled, f"{where} has edits more than once: {doubled}"
-    strange = set(found) - {(editor.name, number) for editor in editors for number in range(editor.written)}
+    strange = set(found) - {(editor.name, number) for editor in acknowledged for number in range(editor.written)}
     assert not strange, f"{where} has edits that nobody wrote: {sorted(strange)[:5]}"
 
 
-async def _logged(store: Store, document: str) -> str:
+async def logged(store: Store, document: str) -> str:
     """The text that the document's log gives, entry by entry, after a look at whether it is whole."""
+    # First, since others may be writing: the entries that follow hold at least what it was made of.
+    loaded = await store.load(document)
     entries: list[Entry] = []
     while page := await store.read(document, len(entries), PAGE):
         entries += page
     assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1)), f"the log of {document} has holes"
-    text = _text(entry.update for entry in entries)
-    loaded = await store.load(document)
-    assert loaded.head == len(entries)
+    assert len(entries) >= loaded.head, f"the log of {document} is shorter than its head"
     states = [loaded.snapshot] if loaded.snapshot is not None else []
-    assert _text([*states, *(entry.update for entry in loaded.entries)]) == text, "snapshot and log differ"
-    return text
+    then = _text([*states, *(entry.update for entry in loaded.entries)])
+    assert then == _text(entry.update for entry in entries[: loaded.head]), f"snapshot and log of {document} differ"
+    return _text(entry.update for entry in entries)
 
 
 def _text(updates: Iterable[bytes]) -> str:
@@ -181,8 +208,8 @@ def _text(updates: Iterable[bytes]) -> str:
 
 def _noticed(editors: Iterable[Editor]) -> str:
     lines = []
-    for kind in (WebSocketEditor, CollabEditor, Pusher):
-        users = [editor for editor in editors if isinstance(editor, kind)]
+    for kind in (WebSocketEditor, QuietEditor, CollabEditor, Pusher):
+        users = [editor for editor in editors if type(editor) is kind]
         noticed = [user.noticed for user in users]
         errors = sum((each.errors for each in noticed), Counter[str]())
         lines.append(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.cluster import Cluster
-from tests.faults.oracle import People, judge
+from tests.faults.oracle import People, audit, judge
 from tests.harness.mongod import Member
 from tests.harness.partition import DividedSet
 
@@ -30,6 +30,7 @@ async def test_the_primary_goes_and_comes_back(cluster: Cluster, fault: str) -> 
         await people.progress()
         primary = members.primary()
         FAULTS[fault](members, primary)
+        await audit(people, cluster.store)
         await people.progress()
         await asyncio.to_thread(members.recover)
         await people.progress()

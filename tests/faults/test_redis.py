@@ -38,7 +38,7 @@ FAULTS: dict[str, tuple[Callable[[RedisServer], None], Callable[[RedisServer], N
 async def test_redis_goes_and_comes_back(cluster: Cluster, fault: str) -> None:
     begin, end = FAULTS[fault]
     async with People(cluster.urls) as people:
-        await people.exchange()
+        await people.progress()
         await asyncio.to_thread(begin, cluster.redis)
         await people.progress()
         await people.exchange()

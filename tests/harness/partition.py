@@ -42,6 +42,11 @@ class DividedSet(ReplicaSet):
         for proxy in self._proxies.values():
             proxy.set(mode, client)
 
+    def cut_off_completely(self) -> None:
+        """Nothing passes to any member."""
+        for proxy in self._proxies.values():
+            proxy.set(Mode.STALL)
+
     def heal(self) -> None:
         """Everything passes again."""
         for proxy in self._proxies.values():

@@ -237,8 +237,8 @@ async def test_who_had_begun_to_append_keeps_the_document(
 ) -> None:
     real = Mongo.transact
 
-    async def transact(self: Mongo, work: Any) -> Any:
-        result = await real(self, work)
+    async def transact(self: Mongo, work: Any, *attempts: int) -> Any:
+        result = await real(self, work, *attempts)
         if not backend.database.log.count_documents({"_id": {"d": "a", "s": 1}}):
             # Its writer had counted the compactions before this one, and so does not take it back.
             block = {"_id": {"d": "a", "s": 1}, "c": 1, "l": "M", "t": 1, "e": [[b"theirs", "", ""]]}
@@ -250,3 +250,39 @@ async def test_who_had_begun_to_append_keeps_the_document(
     assert updates((await store.load("a")).entries) == [b"theirs"]
     assert await store.append([Append("a", 1, [Draft(b"more")], "M")]) == [Appended(2)]
     assert (await store.changes(0, 10)).changes == [Change("a", 2)]
+
+
+async def test_who_appends_next_is_told_once_that_another_node_lost_its_turn(store: MongoStore, backend: MongoBackend) -> None:
+    draft = [Draft(b"\0\0")]
+    other = await open_mongo(backend.address)
+    try:
+        assert await store.append([Append("d", 0, draft, "a")]) == [Appended(1)]
+        assert isinstance((await other.append([Append("d", 0, draft, "a")]))[0], Conflict)
+        assert await store.append([Append("elsewhere", 0, draft, "b")]) == [Appended(1)]
+        assert isinstance((await other.append([Append("d", 0, draft, "a")]))[0], Conflict)
+        assert await store.append([Append("d", 1, draft, "a")]) == [Appended(2, contended=True)]
+        assert await store.append([Append("d", 2, draft, "a")]) == [Appended(3)]
+        assert await other.append([Append("d", 3, draft, "a")]) == [Appended(4)]
+    finally:
+        await other.close()
+
+
+async def test_a_node_that_died_while_it_numbered_keeps_nobody_waiting(store: MongoStore, backend: MongoBackend) -> None:
+    """Its transaction holds the feed's clock until the server gives it up, a minute later."""
+    draft = [Draft(b"\0\0")]
+    await store.append([Append("before", 0, draft, "a")])
+    cursor = (await store.changes(0, 10)).cursor
+    meta = backend.database.meta
+    with backend.database.client.start_session() as dead:
+        dead.start_transaction()
+        meta.update_one({"_id": "clock"}, {"$inc": {"number": 1}}, session=dead)
+        await store.append([Append("during", 0, draft, "b")])
+        assert await store.heads(["before", "during"]) == {"before": 1, "during": 1}
+        assert (await store.changes(cursor, 10)).changes == []
+        await store.append([Append("during", 1, draft, "b")])
+        assert await store.heads(["during"]) == {"during": 2}
+        dead.abort_transaction()
+    async with asyncio.timeout(10):
+        while not (changes := (await store.changes(cursor, 10)).changes):
+            await asyncio.sleep(0.05)
+    assert changes == [Change("during", 2)]

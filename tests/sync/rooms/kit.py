@@ -145,7 +145,8 @@ class Interruptible:
     """A real store behind a switch.
 
     While `away`, every call raises. `lose_answers` is how many appends are to be written and then raise. While `gate` is
-    not set, answers of appends that were written are held back; while `loads` is not set, loads are.
+    not set, answers of appends that were written are held back; while `loads` is not set, loads are. While `contended`,
+    somebody else wants to append next. `stale` is what loads answer with instead of what is there.
     """
 
     def __init__(self, store: Store) -> None:
@@ -154,6 +155,9 @@ class Interruptible:
         self.lose_answers = 0
         self.reads = 0
         """How often entries were read."""
+        self.contended = False
+        self.stale: Stored | None = None
+        self.stale_loads = 0
         self.gate = asyncio.Event()
         self.gate.set()
         self.loads = asyncio.Event()
@@ -169,6 +173,9 @@ class Interruptible:
 
     async def load(self, document: str) -> Stored:
         await self.loads.wait()
+        if self.stale is not None:
+            self.stale_loads += 1
+            return self.stale
         return await self._ask().load(document)
 
     async def read(self, document: str, after: int, limit: int) -> Sequence[Entry]:
@@ -183,6 +190,8 @@ class Interruptible:
             self.lose_answers -= 1
             raise StoreUnavailable("written, and the answer lost")
         await self.gate.wait()
+        if self.contended:
+            return [each._replace(contended=True) if isinstance(each, Appended) else each for each in answers]
         return answers
 
     async def adopt(self, batch: Sequence[Adoption]) -> Sequence[Appended | Conflict]:

@@ -26,6 +26,7 @@ from sync.rooms.errors import (
 )
 from sync.rooms.limits import RoomLimits
 from sync.rooms.peer import MAX_CAUSELESS
+from sync.rooms.ports import Stored
 from tests.sync.rooms.kit import PATIENCE, QUICK, Client, Node, edits, node, text_of
 
 SHORT_LIVED = RoomLimits(poll_interval=0.02, idle_after=0.0)
@@ -208,6 +209,49 @@ async def test_a_document_leaves_memory_and_comes_back_and_its_readers_stay(tmp_
         late = await here.client()
         assert late.text == "ab"
         assert reader.outlet.errors == []
+
+
+async def test_who_is_in_a_room_whose_document_left_memory_waits_for_a_store_that_is_away(tmp_path: Path) -> None:
+    async with node(tmp_path, SHORT_LIVED) as here:
+        writer = await here.client()
+        first = writer.edit("a")
+        writer.send(first)
+        await writer.acknowledged(first)
+        await unloaded(here)
+        here.store.away = True
+        second = writer.edit("b")
+        writer.send(second)
+        newcomer = Client(here.rooms.open("e"))
+        newcomer.room.join(newcomer.peer)
+        await newcomer.outlet.until(lambda outlet: outlet.errors)
+        assert writer.outlet.errors == []
+        here.store.away = False
+        await writer.acknowledged(second)
+        assert await here.stored_text() == "ab"
+
+
+@pytest.mark.parametrize("older", [Stored(), None], ids=["not there", "shorter"])
+async def test_an_older_state_than_was_seen_before_is_not_taken(tmp_path: Path, older: Stored | None) -> None:
+    """As from a primary that does not know yet that it was replaced."""
+    async with node(tmp_path, SHORT_LIVED) as here:
+        writer = await here.client()
+        for text in ("a", "b"):
+            update = writer.edit(text)
+            writer.send(update)
+            await writer.acknowledged(update)
+            older = await here.store.load("d") if older is None else older
+        await unloaded(here)
+        here.store.stale = older
+        reader = Client(here.rooms.open("d"))
+        reader.room.join(reader.peer)
+        reader.room.sync_step1(reader.peer, reader.doc.get_state())
+        async with asyncio.timeout(PATIENCE):
+            while not here.store.stale_loads:
+                await asyncio.sleep(0.01)
+        here.store.stale = None
+        await reader.outlet.until(lambda outlet: outlet.of(SyncStep2))
+        assert reader.text == "ab"
+        assert writer.outlet.errors == reader.outlet.errors == []
 
 
 async def test_readers_of_an_unloaded_document_hear_what_another_node_writes(tmp_path: Path) -> None:
