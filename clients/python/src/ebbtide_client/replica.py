@@ -104,6 +104,12 @@ class Replica:
         self._outbox.set_lineage(self.name, lineage)
         self.lineage = lineage
 
+    def bring_back(self) -> None:
+        """Put all of the document into the outbox: the server lost it. Raises `OutboxFailed`."""
+        self._outbox.record(self.name, [self.ydoc.get_update()])
+        self._logged += 1
+        self._show(unsynced=self.status.unsynced + 1)
+
     def confirm(self, ids: Collection[int]) -> None:
         """These entries are durable on the server."""
         self._show(unsynced=self.status.unsynced - self._outbox.remove(ids))
