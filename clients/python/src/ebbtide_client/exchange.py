@@ -181,9 +181,9 @@ class _Exchange:
             delta = deltas.get(replica.name) if isinstance(deltas, Mapping) else None
             if not isinstance(delta, Mapping):
                 raise UnexpectedAnswer("the answer to a push lacks a delta that was asked for")
-            update, code, reason = delta.get("update"), str(delta.get("code")), str(delta.get("reason"))
-            if isinstance(update, bytes):
-                lineage = delta.get("lineage")
+            update, lineage, code = delta.get("update"), delta.get("lineage"), delta.get("code")
+            reason = str(delta.get("reason") or code)
+            if isinstance(update, bytes) and isinstance(lineage, str | None):
                 try:
                     replica.trace(lineage)
                     replica.integrate(update)
@@ -191,6 +191,8 @@ class _Exchange:
                     self.problems.append(error)
                 if lineage is None and self._bring_back(replica):
                     left.append(replica.name)
+            elif not isinstance(code, str):
+                raise UnexpectedAnswer("a delta in the answer to a push is neither an update nor a refusal")
             elif code == "answer-full" and replica is not pull[0]:
                 left.append(replica.name)
             elif code == "forbidden":
