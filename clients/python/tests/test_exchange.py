@@ -281,6 +281,24 @@ async def test_a_server_that_lost_a_document_gets_it_back_as_what_it_was(
                 assert b._outbox._db.execute("SELECT lineage FROM lineage").fetchone() == (lineage,)
 
 
+async def test_a_reader_of_a_document_that_the_server_lost_is_not_blamed(
+    guarded: ServerProcess, mint: Mint, tmp_path: Path
+) -> None:
+    async with Client(guarded.url, path=tmp_path / "a", token=mint("editor")) as a:
+        mine = await a.open("notes", OFFLINE)
+        text_of(mine).insert(0, "lost")
+        await mine.push()
+    guarded.kill()
+    for file in guarded.data.glob("ebbtide.sqlite*"):
+        file.unlink()
+    guarded.start()
+    async with Client(guarded.url, path=tmp_path / "a", token=mint("viewer")) as a:
+        mine = await a.open("notes", OFFLINE)
+        pushed = await mine.push()
+        assert (pushed.rejected, mine.status.unsynced, mine.status.rejected) == (0, 0, ())
+        assert str(text_of(mine)) == "lost"
+
+
 async def test_one_outbox_has_one_client(server: ServerProcess, tmp_path: Path) -> None:
     async with Client(server.url, path=tmp_path / "a"):
         with pytest.raises(OutboxInUse):

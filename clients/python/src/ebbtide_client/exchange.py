@@ -107,6 +107,7 @@ class _Exchange:
         self._replicas = replicas
         self._whole: set[str] = set()
         """Documents of which all was put into the outbox for this exchange."""
+        self._brought_back: dict[str, bytes] = {}
 
     def settle(self, batch: Sequence[Entry], answer: Mapping[str, Any]) -> int | None:
         """Go by the receipts. Returns the id of an entry from which on to send again, if there is one."""
@@ -114,7 +115,7 @@ class _Exchange:
         receipts = answer.get("receipts")
         if not isinstance(receipts, list) or len(receipts) != len(batch):
             raise UnexpectedAnswer("the answer to a push does not have a receipt for each entry")
-        durable: dict[str, list[int]] = {}
+        settled: dict[str, list[int]] = {}
         widened: dict[str, int] = {}
         for entry, receipt in zip(batch, receipts, strict=True):
             if not isinstance(receipt, Mapping) or receipt.get("id") != str(entry.id):
@@ -122,7 +123,7 @@ class _Exchange:
             status, code = receipt.get("status"), str(receipt.get("code") or "")
             reason = str(receipt.get("reason") or code)
             if status in ("applied", "duplicate"):
-                durable.setdefault(entry.document, []).append(entry.id)
+                settled.setdefault(entry.document, []).append(entry.id)
                 self.pushed.applied += status == "applied"
                 self.pushed.duplicate += status == "duplicate"
             elif status != "rejected":
@@ -131,11 +132,14 @@ class _Exchange:
                 self.problems.append(LineageDiffers(entry.document, reason))
             elif code in _ABOUT_THE_SERVER:
                 self.problems.append(ServerBusy(reason))
+            elif code == "forbidden" and entry.update == self._brought_back.get(entry.document):
+                # A reader's copy is not taken, which is no edit that anybody made.
+                settled.setdefault(entry.document, []).append(entry.id)
             elif code == "missing-causes" and (entry.document in widened or self._widen(entry)):
                 widened.setdefault(entry.document, entry.id)
             else:
                 self.reject(entry, code, reason)
-        for document, ids in durable.items():
+        for document, ids in settled.items():
             replica = self._replicas.get(document)
             if replica is not None:
                 replica.confirm(ids)
@@ -160,7 +164,7 @@ class _Exchange:
         if replica.lineage is None or replica.status.rejected or replica.name in self._whole:
             return False
         self._whole.add(replica.name)
-        replica.bring_back()
+        self._brought_back[replica.name] = replica.bring_back()
         return True
 
     def reject(self, entry: Entry, code: str, reason: str) -> None:
