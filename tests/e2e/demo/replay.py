@@ -159,7 +159,8 @@ class Replay:
         done = sum(self._typed)
         if not self.kills and done >= self._total // 2 and self._live.unsynced and (confirmed := self._confirmed()):
             self._progress.say(
-                f"SIGKILL to the server at edit {done:,}: {len(confirmed):,} confirmed, {self._live.unsynced} live ones not"
+                f"SIGKILL to the server at edit {done:,}: {len(confirmed):,} confirmed, "
+                f"{self._live.unsynced} of the live author's not"
             )
             self.kills += 1
             self._server.kill()
