@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 
 from server.commands import backup, copy, restore, serve, verify
 from server.options import ConfigError
@@ -35,9 +36,13 @@ def main() -> None:
 
 
 def _explain(asked: str) -> None:
+    if asked == "--version":
+        print(f"ebbtide {version('ebbtide')}")
+        return
     if asked not in ("-h", "--help"):
         raise ConfigError(f"unknown command {asked[:80]}; it is one of {', '.join(COMMANDS)}")
     parser = argparse.ArgumentParser(prog="ebbtide", description="An offline-first sync server for Yjs documents.")
+    parser.add_argument("--version", action="store_true", help="say which version this is")
     commands = parser.add_subparsers(metavar="COMMAND")
     for name, (_, purpose) in COMMANDS.items():
         commands.add_parser(name, help=purpose)

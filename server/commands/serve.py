@@ -87,10 +87,7 @@ async def serve(config: Config, worker: Worker | None = None) -> int:
         # The others serve meanwhile: what passes by itself is no reason to end them.
         return 1 if worker and worker.again and error.transient else 2
     except OSError as error:
-        print(
-            f"ebbtide: the folder {config.data} cannot be used ({error.strerror}); make it, or name another with --data",
-            file=sys.stderr,
-        )
+        print(f"ebbtide: the folder {config.data} cannot be used: {_why_no_folder(error)} with --data", file=sys.stderr)
         return 2
     stop, alone = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -169,6 +166,12 @@ def _why_not(error: OSError) -> str:
     if error.errno == errno.EACCES:
         return "that needs more rights; choose a --port above 1023"
     return str(error.strerror)
+
+
+def _why_no_folder(error: OSError) -> str:
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file is in its place; name another folder"
+    return f"{error.strerror}; make it and let the server write there, or name another"
 
 
 def _listening(config: Config, port: int) -> None:

@@ -112,13 +112,21 @@ def open_connection(path: Path, lock_wait: float, cache_kib: int) -> sqlite3.Con
             connection.execute(f"PRAGMA {setting}")
     except sqlite3.Error as error:
         connection.close()
-        if _primary_code(error) in _REASONS and not is_busy(error):
-            raise StoreUnusable(path, str(translated(error))) from error
-        raise translated(error) from error
+        raise _unopened(error, path) from error
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _unopened(error: sqlite3.Error, path: Path) -> RoomError:
+    """`translated`, with what whoever started the command can do about it."""
+    known = translated(error)
+    if isinstance(known, StoreCorrupted):
+        return StoreCorrupted("", f"{path}: {known.reason}; restore a backup into another folder, or name another with --data")
+    if is_busy(error) or _primary_code(error) not in _REASONS:
+        return StoreUnavailable(f"{path}: {known.reason}")
+    return StoreUnusable(path, known.reason)
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, lock_wait: float) -> None:

@@ -309,6 +309,9 @@ class Room:
         document = self.log.document
         assert document is not None
         self.used = self._loop.time()
+        if not self.log.created and not self.journal.applied:
+            # A document that the store lost comes back from its copies as the one that it was.
+            self.log.lineage = next(filter(None, lineages), self.log.lineage)
         if self.log.created:
             strangers = [lineage is not None and lineage != self.log.lineage for lineage in lineages]
         else:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +16,14 @@ import pytest
 
 from tests.e2e.demo.__main__ import demo
 from tests.e2e.demo.session import Patch, Session, Step, load, make_up
-from tests.harness.server_process import REPOSITORY
+from tests.harness.server_process import REPOSITORY, ServerProcess
 
 
 async def test_a_made_up_session_survives_the_killed_server(capsys: pytest.CaptureFixture[str]) -> None:
     assert await demo(make_up(seed=7, transactions=600), seed=7)
     printed = capsys.readouterr().out
     assert "SIGKILL to the server" in printed
+    assert "a newcomer found all" in printed
     assert "100 %" in printed
     assert "both replicas and the server hold the expected text" in printed
 
@@ -28,6 +32,35 @@ async def test_a_different_end_is_noticed(capsys: pytest.CaptureFixture[str]) ->
     session = make_up(seed=1, transactions=60)
     assert not await demo(replace(session, end=session.end + "!"), seed=1)
     assert capsys.readouterr().out.rstrip().endswith("FAILED: the texts differ")
+
+
+class Forgetful(ServerProcess):
+    """A server that had confirmed its last edits before it wrote them."""
+
+    def kill(self) -> None:
+        super().kill()
+        with closing(sqlite3.connect(self.data / "ebbtide.sqlite")) as database, database:
+            ((number,),) = database.execute("SELECT max(number) FROM entries")
+            if number is None:
+                return
+            kept = number - 3
+            database.execute("DELETE FROM entries WHERE number > ?", (kept,))
+            database.execute("DELETE FROM marks WHERE number > ?", (kept,))
+            database.execute("UPDATE heads SET (head, number) = (SELECT seq, number FROM entries WHERE number = ?)", (kept,))
+
+
+async def test_a_server_that_loses_what_it_confirmed_is_found_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not await demo(make_up(seed=7, transactions=600), seed=7, kind=Forgetful)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"FAILED: the server confirmed [\d,]+ edits before it was killed and lacks \d+ of them", last)
+
+
+async def test_a_session_without_a_kill_proves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session(([Step(0, [Patch(0, 0, "a")])], []), "a")
+    assert not await demo(session, seed=1)
+    printed = capsys.readouterr().out
+    assert "both replicas and the server hold the expected text" in printed
+    assert printed.rstrip().endswith("choose a longer one")
 
 
 async def test_the_beginning_of_a_recorded_session(traces: Path) -> None:

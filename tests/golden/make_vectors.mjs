@@ -1,4 +1,4 @@
-// Writes vectors.json: frames as the real JavaScript libraries make them, beside what they mean.
+// Writes vectors.json, or the file that is named: frames as the real JavaScript libraries make them, beside what they mean.
 //
 // Clients' frames come from stock providers on a socket that records what they send. Servers' frames come from
 // y-protocols and @hocuspocus/server. The result is the same at every run; bytes are hexadecimal.
@@ -319,5 +319,6 @@ function pushes() {
 }
 
 const vectors = { lib0: lib0(), frames: frames(), clients: await clients(), servers: servers(), push: pushes() };
-writeFileSync(new URL("vectors.json", import.meta.url), `${JSON.stringify(vectors, null, 1)}\n`);
+const path = process.argv[2] ?? new URL("vectors.json", import.meta.url);
+writeFileSync(path, `${JSON.stringify(vectors, null, 1)}\n`);
 process.exit(0);

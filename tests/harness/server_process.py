@@ -33,6 +33,7 @@ class ServerProcess:
 
         `environ` is added to this process's environment, from which every EBBTIDE_* is taken away.
         """
+        self.data = data
         self._arguments = [*(["--open"] if open_to_all else []), "--data", str(data), *extra]
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("EBBTIDE_")}
         self._environ |= environ or {}

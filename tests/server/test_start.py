@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,12 @@ def test_an_unknown_command() -> None:
     assert said.count("\n") == 1
 
 
+def test_the_version() -> None:
+    command = [sys.executable, "-m", "server", "--version"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout
+    assert said == f"ebbtide {tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}\n"
+
+
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
@@ -41,7 +48,21 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 def test_a_data_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     status, said = serve("--port", "0", "--data", str(tmp_path / "file"))
+    place = f"ebbtide: the folder {tmp_path / 'file'} cannot be used"
+    assert (status, said) == (2, f"{place}: a file is in its place; name another folder with --data\n")
+    status, said = serve("--port", "0", "--data", "/proc/nowhere")
     assert status == 2
-    assert said.startswith(f"ebbtide: the folder {tmp_path / 'file'} cannot be used (")
-    assert said.endswith("or name another with --data\n")
+    assert said.startswith("ebbtide: the folder /proc/nowhere cannot be used: ")
+    assert said.endswith("; make it and let the server write there, or name another with --data\n")
+    assert said.count("\n") == 1
+
+
+def test_a_database_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "ebbtide.sqlite").write_text(
+        "a letter that somebody put there, longer than the head of a database is, by far\n" * 9
+    )
+    status, said = serve("--port", "0", "--data", str(tmp_path))
+    assert status == 2
+    assert said.startswith(f"ebbtide: {tmp_path / 'ebbtide.sqlite'}: the database file is damaged: file is not a database; ")
+    assert said.endswith("restore a backup into another folder, or name another with --data\n")
     assert said.count("\n") == 1

@@ -217,7 +217,8 @@ async def test_a_token_that_ends_is_asked_for_again(
     async with Client(guarded.url, path=tmp_path / "a", token=source, settings=quick) as client:
         document = await client.open("notes")
         await reaches(document, is_live)
-        await reaches(document, lambda status: isinstance(status.problem, AccessDenied))
+        status = await reaches(document, lambda status: isinstance(status.problem, AccessDenied))
+        assert "the server closed the socket: the token has expired" in str(status.problem)
         text_of(document).insert(0, "later")
         await synced(document)
         assert asked == 2

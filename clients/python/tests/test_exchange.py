@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pycrdt import Text
 from ebbtide_client import (
     AccessDenied,
     Client,
+    Connection,
     Document,
     LineageDiffers,
     Mode,
@@ -22,6 +24,8 @@ from tests.harness.server_process import ServerProcess
 
 Mint = Callable[[str], str]
 OFFLINE = Mode.OFFLINE
+PATIENCE = 20.0
+"""Seconds after which a test gives up."""
 
 
 def text_of(document: Document) -> Text:
@@ -251,6 +255,48 @@ async def test_a_server_that_lost_edits_gets_them_back(tmp_path: Path) -> None:
             document = await client.open("notes", OFFLINE)
             await document.push()
             assert str(text_of(document)) == "lost and kept"
+
+
+@pytest.mark.parametrize("mode", [Mode.LIVE, Mode.PUSH])
+@pytest.mark.parametrize("edited", [True, False])
+async def test_a_server_that_lost_a_document_gets_it_back_as_what_it_was(
+    tmp_path: Path, mode: Mode, edited: bool, quick: Settings
+) -> None:
+    for name in ("one", "two"):
+        # On the second server there is nothing of it.
+        with ServerProcess(tmp_path / name) as server:
+            async with Client(server.url, path=tmp_path / "a", settings=quick) as a, asyncio.timeout(PATIENCE):
+                mine = await a.open("notes", OFFLINE)
+                if edited or name == "one":
+                    text_of(mine).insert(0, name)
+                await mine.switch(mode)
+                async for status in mine.changes():
+                    if status.connection in (Connection.LIVE, Connection.PUSHING) and not status.unsynced:
+                        break
+                (lineage,) = a._outbox._db.execute("SELECT lineage FROM lineage").fetchone()
+            async with Client(server.url, path=tmp_path / name / "b") as b:
+                theirs = await b.open("notes", OFFLINE)
+                await theirs.push()
+                assert str(text_of(theirs)) == str(text_of(mine))
+                assert b._outbox._db.execute("SELECT lineage FROM lineage").fetchone() == (lineage,)
+
+
+async def test_a_reader_of_a_document_that_the_server_lost_is_not_blamed(
+    guarded: ServerProcess, mint: Mint, tmp_path: Path
+) -> None:
+    async with Client(guarded.url, path=tmp_path / "a", token=mint("editor")) as a:
+        mine = await a.open("notes", OFFLINE)
+        text_of(mine).insert(0, "lost")
+        await mine.push()
+    guarded.kill()
+    for file in guarded.data.glob("ebbtide.sqlite*"):
+        file.unlink()
+    guarded.start()
+    async with Client(guarded.url, path=tmp_path / "a", token=mint("viewer")) as a:
+        mine = await a.open("notes", OFFLINE)
+        pushed = await mine.push()
+        assert (pushed.rejected, mine.status.unsynced, mine.status.rejected) == (0, 0, ())
+        assert str(text_of(mine)) == "lost"
 
 
 async def test_one_outbox_has_one_client(server: ServerProcess, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -140,6 +140,32 @@ for number in range(1_000_000):
     stored = box.load("a")
     assert stored.updates[: last + 1] == [str(number).encode() for number in range(last + 1)]
     assert stored.unsynced == len(stored.updates)
+    box.close()
+
+
+NORMAL, FULL = 1, 2
+"""SQLite's levels: FULL flushes the write-ahead log to the disk at each commit, NORMAL does not."""
+
+DURABLE = pytest.mark.parametrize(
+    ("work", "fsyncs"),
+    [
+        (lambda box: box.record("a", [b"edit"]), True),
+        (lambda box: box.replace(1, b"wider"), True),
+        (lambda box: box.compact("a", 1, b"state"), True),
+        (lambda box: box.receive("a", b"another's"), False),
+        (lambda box: box.remove([1]), False),
+    ],
+    ids=["record", "replace", "compact", "receive", "remove"],
+)
+
+
+@DURABLE
+def test_a_loss_of_power_takes_nothing_that_was_recorded(path: Path, work: Callable[[Outbox], object], fsyncs: bool) -> None:
+    """The level of the last transaction."""
+    box = Outbox(path)
+    box.record("a", [b"first"])
+    work(box)
+    assert box._db.execute("PRAGMA synchronous").fetchone() == (FULL if fsyncs else NORMAL,)
     box.close()
 
 

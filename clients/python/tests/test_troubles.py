@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgpack  # type: ignore[import-untyped]
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
@@ -24,6 +26,7 @@ from ebbtide_client import (
     Settings,
     Status,
     TokenRefused,
+    UnexpectedAnswer,
     Unreachable,
     WrongAddress,
 )
@@ -226,3 +229,64 @@ async def test_a_socket_that_is_refused_says_when_to_come_back(tmp_path: Path, q
                     await asyncio.sleep(0.01)
             [busy, *_] = [each.status.problem for each in documents if isinstance(each.status.problem, ServerBusy)]
             assert 1 <= busy.retry_after <= 60
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[dict[str, Any]], web.Response | Any]) -> AsyncIterator[str]:
+    """A server of another make, or an ill-natured one: the URL of one that answers each push so."""
+
+    async def sync(request: web.Request) -> web.Response:
+        made = answer(msgpack.unpackb(await request.read()))
+        if isinstance(made, web.Response):
+            return made
+        return web.Response(body=msgpack.packb(made), content_type="application/msgpack")
+
+    other = web.Application()
+    other.router.add_post("/api/v1/sync", sync)
+    served: AbstractAsyncContextManager[TestServer] = TestServer(other)
+    async with served as portal:
+        yield str(portal.make_url("/"))
+
+
+def with_delta(**delta: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda asked: {
+        "receipts": [{"id": entry["id"], "status": "applied", "seq": 1} for entry in asked["entries"]],
+        "deltas": dict.fromkeys(asked["pull"], delta),
+    }
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [{}, {"update": "text", "seq": 1, "lineage": "L"}, {"update": b"\x00\x00", "seq": 1, "lineage": 7}, {"code": 7}],
+    ids=["nothing", "text", "another lineage", "a number"],
+)
+async def test_a_delta_that_is_none_is_an_unexpected_answer(tmp_path: Path, delta: dict[str, Any]) -> None:
+    async with answering(with_delta(**delta)) as url, Client(url, path=tmp_path / "a") as client:
+        document = await write(client, Mode.OFFLINE)
+        with pytest.raises(UnexpectedAnswer, match="neither an update nor a refusal"):
+            await document.push()
+
+
+async def test_an_answer_without_an_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    settings = Settings(max_answer_bytes=1 << 20)
+    plain = with_delta(update=b"\x00\x00", seq=1, lineage="L")
+    async with (
+        answering(lambda asked: {**plain(asked), "more": bytes(2 << 20)}) as url,
+        Client(url, path=tmp_path / "a", settings=settings) as client,
+    ):
+        document = await write(client, Mode.OFFLINE)
+        with pytest.raises(UnexpectedAnswer, match="more than 1048576 bytes"):
+            await document.push()
+        assert document.status.unsynced == 1
+
+
+@pytest.mark.parametrize(("said", "taken"), [("60", 60.0), ("9" * 400, 300.0), ("-1", 0.0), ("tomorrow", 0.0)])
+async def test_a_server_cannot_ask_for_more_than_five_minutes(tmp_path: Path, said: str, taken: float) -> None:
+    async with (
+        answering(lambda _: web.Response(status=503, headers={"Retry-After": said})) as url,
+        Client(url, path=tmp_path / "a") as client,
+    ):
+        document = await write(client, Mode.OFFLINE)
+        with pytest.raises(ServerBusy) as busy:
+            await document.push()
+        assert busy.value.retry_after == taken

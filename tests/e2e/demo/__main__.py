@@ -9,45 +9,62 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.e2e.demo.author import Author
+from pycrdt import Text
+
+from tests.e2e.demo.author import TEXT, Author
+from tests.e2e.demo.newcomer import fetch
 from tests.e2e.demo.progress import Progress
-from tests.e2e.demo.replay import Replay
+from tests.e2e.demo.replay import EditsLost, Replay
 from tests.e2e.demo.session import CLIENT_IDS, Session, load, make_up
 from tests.harness.server_process import ServerProcess
 
 MADE_UP_EDITS = 4000
 
 
-async def demo(session: Session, seed: int) -> bool:
-    """Replay the session in a folder of its own, print what came of it, and say whether all texts are right."""
+async def demo(session: Session, seed: int, kind: type[ServerProcess] = ServerProcess) -> bool:
+    """Replay the session in a folder of its own, print what came of it, and say whether nothing was lost.
+
+    `kind` makes the server, and the one on the same data that is asked what was kept.
+    """
+    with tempfile.TemporaryDirectory(prefix="ebbtide-demo-") as folder:
+        data = Path(folder, "data")
+        witness = kind(data)
+        try:
+            with kind(data) as server:
+                print(f"server on {server.url}, data in {folder}", flush=True)
+                return await _replay(session, seed, server, witness, Path(folder))
+        finally:
+            witness.close()
+
+
+async def _replay(session: Session, seed: int, server: ServerProcess, witness: ServerProcess, folder: Path) -> bool:
     total = sum(map(len, session.authors))
-    with tempfile.TemporaryDirectory(prefix="ebbtide-demo-") as folder, ServerProcess(Path(folder, "data")) as server:
-        print(f"server on {server.url}, data in {folder}", flush=True)
-        return await _replay(session, seed, total, server, Path(folder))
-
-
-async def _replay(session: Session, seed: int, total: int, server: ServerProcess, folder: Path) -> bool:
     live, pushing = (Author(name, server.url, folder, id_) for name, id_ in zip(("live", "pushing"), CLIENT_IDS, strict=True))
     await live.start()
     await pushing.start()
     started = time.monotonic()
-    replay = Replay(session, live, pushing, server, Progress(total), seed)
+    replay = Replay(session, live, pushing, server, witness, folder, Progress(total), seed)
+    lost: EditsLost | None = None
     try:
         await replay.run()
         taken = time.monotonic() - started
         # What the server holds is what it can read back: kill it once more, and ask as somebody new.
         server.kill()
         await asyncio.to_thread(server.start)
-        newcomer = Author("newcomer", server.url, folder, max(CLIENT_IDS) + 1)
-        await newcomer.start()
-        try:
-            await newcomer.push()
-            texts = {author.name: str(author.text) for author in (live, pushing, newcomer)}
-        finally:
-            await newcomer.stop()
+        newcomer = await fetch(server.url, folder / "newcomer.sqlite")
+        texts = {
+            "the live replica": str(live.text),
+            "the pushing replica": str(pushing.text),
+            "the server": str(newcomer.get(TEXT, type=Text)),
+        }
+    except* EditsLost as group:
+        (lost,) = (error for error in group.exceptions if isinstance(error, EditsLost))
     finally:
         await live.stop()
         await pushing.stop()
+    if lost is not None:
+        print(f"FAILED: {lost}")
+        return False
 
     print(
         f"\n{total:,} edits in {taken:.1f} s ({total / taken:,.0f}/s)\n"
@@ -57,12 +74,13 @@ async def _replay(session: Session, seed: int, total: int, server: ServerProcess
         f"{pushing.restarts} restarts of the client\n"
         f"server: killed {replay.kills} time half-way and once at the end"
     )
-    names = {"live": "the live replica", "pushing": "the pushing replica", "newcomer": "the server"}
     for name, text in texts.items():
-        print(f"{names[name]:20} {len(text):,} characters, {'as expected' if text == session.end else 'DIFFERENT'}")
+        print(f"{name:20} {len(text):,} characters, {'as expected' if text == session.end else 'DIFFERENT'}")
     equal = all(text == session.end for text in texts.values())
     print("both replicas and the server hold the expected text" if equal else "FAILED: the texts differ")
-    return equal
+    if not replay.kills:
+        print("FAILED: the session was over before the server could be killed half-way; choose a longer one")
+    return equal and replay.kills == 1
 
 
 def main() -> int:

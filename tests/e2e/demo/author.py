@@ -26,6 +26,8 @@ class Author:
         self.failures = 0
         self.connects = 0
         self.restarts = -1
+        self.heard = b""
+        """The update of the newest transaction, its own or another's."""
         self._url = url
         self._path = folder / f"{name}.sqlite"
 
@@ -81,7 +83,8 @@ class Author:
             self._news.clear()
             await self._news.wait()
 
-    def _hear(self, _: TransactionEvent) -> None:
+    def _hear(self, event: TransactionEvent) -> None:
+        self.heard = event.update
         self._news.set()
 
     async def _count_connects(self) -> None:

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 from ebbtide_client import Mode
 from tests.e2e.demo.author import Author
+from tests.e2e.demo.newcomer import fetch, lacking
 from tests.e2e.demo.progress import Progress
 from tests.e2e.demo.session import Session, Step, apply
 from tests.harness.server_process import ServerProcess
@@ -23,39 +27,52 @@ OFFLINE_FOR = 60
 """Edits that the live author makes without a network, at most."""
 PUSH_EVERY = 25
 """Edits after which the second author pushes of its own accord, on average."""
-DOWN_SECONDS = 0.5
-"""How long the killed server stays away."""
+
+
+class EditsLost(Exception):
+    """The server lacks edits that it had confirmed before it was killed."""
 
 
 class Replay:
+    """`witness` is the server's own kind on the same data, with an address that the authors do not know."""
+
     def __init__(
-        self, session: Session, live: Author, pushing: Author, server: ServerProcess, progress: Progress, seed: int
+        self,
+        session: Session,
+        live: Author,
+        pushing: Author,
+        server: ServerProcess,
+        witness: ServerProcess,
+        folder: Path,
+        progress: Progress,
+        seed: int,
     ) -> None:
         self._live, self._pushing = live, pushing
         self._steps = session.authors
         self._is_ascii = session.is_ascii
         self._server = server
+        self._witness = witness
+        self._folder = folder
         self._progress = progress
         self._random = random.Random(seed)
         self._total = sum(map(len, session.authors))
         self._typed = [0, 0]
         self._clocks = ([0], [0])
+        self._edits: list[tuple[Author, bytes]] = []
         self._sent = 0
         self._arrived = 0
         self._pulled = 0
         self._offline_left = 0
-        self._restart: asyncio.Task[None] | None = None
         self.offline_periods = 0
         self.kills = 0
 
     async def run(self) -> None:
-        """Type it all. At the end both replicas and the server have everything."""
-        await self._live.document.switch(Mode.LIVE)
-        while sum(self._typed) < self._total:
-            await self._type_ahead()
-            await self._type_live()
-        if self._restart is not None:
-            await self._restart
+        """Type it all. At the end both replicas and the server have everything. Raises `EditsLost` in a group."""
+        async with asyncio.TaskGroup() as self._tasks:
+            await self._live.document.switch(Mode.LIVE)
+            while sum(self._typed) < self._total:
+                await self._type_ahead()
+                await self._type_live()
         await self._go_live()
         await self._live.document.synced()
         await self._pushing.push()
@@ -104,8 +121,11 @@ class Replay:
         step = self._steps[agent][self._typed[agent]]
         if author.clock(other.client_id) != self._clocks[1 - agent][step.seen]:
             raise RuntimeError(f"the {author.name} author does not see what its transaction {self._typed[agent]} builds on")
+        unsynced = author.unsynced
         with author.document.edit():
             apply(author.text, step.patches, is_ascii=self._is_ascii)
+        if author.unsynced > unsynced:
+            self._edits.append((author, author.heard))
         self._typed[agent] += 1
         self._clocks[agent].append(author.clock(author.client_id))
 
@@ -137,16 +157,35 @@ class Replay:
 
     async def _show(self) -> None:
         done = sum(self._typed)
-        if self._restart is None and done >= self._total // 2 and self._live.unsynced:
-            self._progress.say(f"SIGKILL to the server at edit {done:,}, {self._live.unsynced} of them unconfirmed")
+        if not self.kills and done >= self._total // 2 and self._live.unsynced and (confirmed := self._confirmed()):
+            self._progress.say(
+                f"SIGKILL to the server at edit {done:,}: {len(confirmed):,} confirmed, "
+                f"{self._live.unsynced} of the live author's not"
+            )
             self.kills += 1
             self._server.kill()
-            self._restart = asyncio.create_task(self._come_back())
+            self._tasks.create_task(self._come_back(confirmed))
         elif self._random.random() < 0.1:
             await asyncio.sleep(0)
         self._progress.show(done, "live" if self._live.live else "offline")
 
-    async def _come_back(self) -> None:
-        await asyncio.sleep(DOWN_SECONDS)
+    def _confirmed(self) -> Sequence[bytes]:
+        """What the server has confirmed of both authors' edits, in the order of typing. Each author's are in their order."""
+        counts = Counter(author for author, _ in self._edits)
+        left = {author: count - author.unsynced for author, count in counts.items()}
+        confirmed = []
+        for author, edit in self._edits:
+            if left[author]:
+                left[author] -= 1
+                confirmed.append(edit)
+        return confirmed
+
+    async def _come_back(self, confirmed: Sequence[bytes]) -> None:
+        # The authors would bring back whatever the server lost, so somebody else looks first, where they cannot be.
+        await asyncio.to_thread(self._witness.start)
+        lost = lacking(await fetch(self._witness.url, self._folder / "witness.sqlite"), confirmed)
+        self._witness.kill()
+        if lost:
+            raise EditsLost(f"the server confirmed {len(confirmed):,} edits before it was killed and lacks {lost:,} of them")
         await asyncio.to_thread(self._server.start)
-        self._progress.say("the server is back")
+        self._progress.say(f"the server is back, and a newcomer found all {len(confirmed):,} confirmed edits in it")

@@ -331,6 +331,16 @@ async def test_a_push_of_another_lineage_is_rejected_and_the_document_left_as_it
         assert outcomes[1] is Verdict.APPLIED
 
 
+async def test_a_document_that_is_not_there_is_made_with_the_lineage_of_the_copy_that_brings_it(tmp_path: Path) -> None:
+    async with node(tmp_path) as here:
+        a, b = edits("a", "b")
+        await here.rooms.open("d").push([a], "", "", ["lost"])
+        assert (await here.store.load("d")).lineage == "lost"
+        outcomes, _ = await here.rooms.open("d").push([b, b], "", "", ["another", "lost"])
+        assert isinstance(outcomes[0], LineageDiffers)
+        assert outcomes[1] is Verdict.APPLIED
+
+
 async def test_a_duplicate_of_an_edit_that_is_being_committed_waits_for_that_commit(tmp_path: Path) -> None:
     async with node(tmp_path) as here:
         writer = await here.client()

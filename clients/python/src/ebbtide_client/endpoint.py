@@ -18,6 +18,9 @@ from ebbtide_client.settings import Settings
 
 TokenSource = str | Callable[[], str | Awaitable[str]] | None
 
+LONGEST_WAIT = 300.0
+"""Seconds: a server that asks for more, by an error perhaps, is asked again by then."""
+
 _MSGPACK = "application/msgpack"
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
@@ -69,7 +72,7 @@ class Endpoint:
         address = f"{self._url}/api/v1/sync"
         try:
             async with self._http.post(address, data=body, headers=headers, timeout=timeout) as answer:
-                content = await answer.read()
+                content = await self._content(answer)
                 if answer.status != 200:
                     self._raise_for(address, answer.status, answer.headers, content)
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -81,6 +84,14 @@ class Endpoint:
         if not isinstance(decoded, dict):
             raise UnexpectedAnswer("the answer to a push is not an object")
         return decoded
+
+    async def _content(self, answer: aiohttp.ClientResponse) -> bytes:
+        content = bytearray()
+        async for chunk in answer.content.iter_any():
+            content += chunk
+            if len(content) > self._settings.max_answer_bytes:
+                raise UnexpectedAnswer(f"the server's answer has more than {self._settings.max_answer_bytes} bytes")
+        return bytes(content)
 
     @asynccontextmanager
     async def socket(self, document: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
@@ -159,4 +170,4 @@ def _problem(content: bytes) -> tuple[str, str]:
 
 def _seconds(retry_after: str) -> float:
     # The header may hold a date (RFC 9110, section 10.2.3); the back-off alone is good enough then.
-    return float(retry_after) if retry_after.isdecimal() else 0.0
+    return min(float(retry_after), LONGEST_WAIT) if retry_after.isdecimal() else 0.0

@@ -56,7 +56,7 @@ class Exchanges:
         wanted = [name for name in documents if name in self._replicas]
         after, more = 0, True
         while more or wanted:
-            batch = self._outbox.pending(documents, after, min(largest, left), self._settings.batch_bytes) if more else []
+            batch = self._outbox.pending(documents, after, min(largest, left), self._settings.batch_bytes)
             more = 0 < len(batch) < left and bool(self._outbox.pending(documents, batch[-1].id, 1, 0))
             group = [] if more else wanted[: self._settings.batch_documents]
             # Documents may have been closed meanwhile.
@@ -105,7 +105,9 @@ class _Exchange:
         self.problems: list[ClientError] = []
         self._outbox = outbox
         self._replicas = replicas
-        self._widened: set[str] = set()
+        self._whole: set[str] = set()
+        """Documents of which all was put into the outbox for this exchange."""
+        self._brought_back: dict[str, bytes] = {}
 
     def settle(self, batch: Sequence[Entry], answer: Mapping[str, Any]) -> int | None:
         """Go by the receipts. Returns the id of an entry from which on to send again, if there is one."""
@@ -113,7 +115,7 @@ class _Exchange:
         receipts = answer.get("receipts")
         if not isinstance(receipts, list) or len(receipts) != len(batch):
             raise UnexpectedAnswer("the answer to a push does not have a receipt for each entry")
-        durable: dict[str, list[int]] = {}
+        settled: dict[str, list[int]] = {}
         widened: dict[str, int] = {}
         for entry, receipt in zip(batch, receipts, strict=True):
             if not isinstance(receipt, Mapping) or receipt.get("id") != str(entry.id):
@@ -121,7 +123,7 @@ class _Exchange:
             status, code = receipt.get("status"), str(receipt.get("code") or "")
             reason = str(receipt.get("reason") or code)
             if status in ("applied", "duplicate"):
-                durable.setdefault(entry.document, []).append(entry.id)
+                settled.setdefault(entry.document, []).append(entry.id)
                 self.pushed.applied += status == "applied"
                 self.pushed.duplicate += status == "duplicate"
             elif status != "rejected":
@@ -130,11 +132,14 @@ class _Exchange:
                 self.problems.append(LineageDiffers(entry.document, reason))
             elif code in _ABOUT_THE_SERVER:
                 self.problems.append(ServerBusy(reason))
+            elif code == "forbidden" and entry.update == self._brought_back.get(entry.document):
+                # A reader's copy is not taken, which is no edit that anybody made.
+                settled.setdefault(entry.document, []).append(entry.id)
             elif code == "missing-causes" and (entry.document in widened or self._widen(entry)):
                 widened.setdefault(entry.document, entry.id)
             else:
                 self.reject(entry, code, reason)
-        for document, ids in durable.items():
+        for document, ids in settled.items():
             replica = self._replicas.get(document)
             if replica is not None:
                 replica.confirm(ids)
@@ -148,10 +153,18 @@ class _Exchange:
         Not where something of the document was rejected, which would be sent again with the rest.
         """
         replica = self._replicas.get(entry.document)
-        if replica is None or replica.status.rejected or entry.document in self._widened:
+        if replica is None or replica.status.rejected or entry.document in self._whole:
             return False
-        self._widened.add(entry.document)
+        self._whole.add(entry.document)
         self._outbox.replace(entry.id, merge_updates(replica.ydoc.get_update(), entry.update))
+        return True
+
+    def _bring_back(self, replica: Replica) -> bool:
+        """Whether the server has lost the document, and gets it from here; see `_widen` for the exception."""
+        if replica.lineage is None or replica.status.rejected or replica.name in self._whole:
+            return False
+        self._whole.add(replica.name)
+        self._brought_back[replica.name] = replica.bring_back()
         return True
 
     def reject(self, entry: Entry, code: str, reason: str) -> None:
@@ -164,20 +177,26 @@ class _Exchange:
             self._outbox.reject(entry.id, code, reason)
 
     def take_in(self, pull: Sequence[Replica], answer: Mapping[str, Any]) -> list[str]:
-        """Go by the deltas. Returns the documents for which the answer had no room; the first always has."""
+        """Go by the deltas. Returns the documents to ask for again: where the answer had no room, which it has for the first,
+        and where the server has lost a document, which is now in the outbox."""
         left: list[str] = []
         deltas = answer.get("deltas")
         for replica in pull:
             delta = deltas.get(replica.name) if isinstance(deltas, Mapping) else None
             if not isinstance(delta, Mapping):
                 raise UnexpectedAnswer("the answer to a push lacks a delta that was asked for")
-            update, code, reason = delta.get("update"), str(delta.get("code")), str(delta.get("reason"))
-            if isinstance(update, bytes):
+            update, lineage, code = delta.get("update"), delta.get("lineage"), delta.get("code")
+            reason = str(delta.get("reason") or code)
+            if isinstance(update, bytes) and isinstance(lineage, str | None):
                 try:
-                    replica.trace(delta.get("lineage"))
+                    replica.trace(lineage)
                     replica.integrate(update)
                 except LineageDiffers as error:
                     self.problems.append(error)
+                if lineage is None and self._bring_back(replica):
+                    left.append(replica.name)
+            elif not isinstance(code, str):
+                raise UnexpectedAnswer("a delta in the answer to a push is neither an update nor a refusal")
             elif code == "answer-full" and replica is not pull[0]:
                 left.append(replica.name)
             elif code == "forbidden":

@@ -35,6 +35,7 @@ from ebbtide_client.troubles import Troubles
 
 _AUTH = 2
 _TOKEN_REFUSED = frozenset({4401, 4403})
+_ENDS = frozenset({aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR})
 _COME_BACK = frozenset({1012, 1013})
 """Service restart and try again later (IANA WebSocket close codes)."""
 
@@ -67,10 +68,11 @@ class LiveEngine:
                 replica.show(Connection.CONNECTING, replica.status.problem)
                 await self._exchanges.run([replica.name])
                 await replica.compact(self._settings.compact_after)
-                async with self._endpoint.socket(replica.name) as socket:
-                    await Socket(socket, replica, self._outbox, self._exchanges, self._settings).run(self._connected)
+                async with self._endpoint.socket(replica.name) as connection:
+                    socket = Socket(connection, replica, self._outbox, self._exchanges, self._settings)
+                    await socket.run(self._connected)
                 # No trouble yet: sockets come and go, and the next one is tried at once.
-                error = self._closed(socket)
+                error = self._closed(connection.close_code, socket.close_reason)
             except ClientError as raised:
                 error = raised
                 self._troubles.failed(replica.name, error)
@@ -84,13 +86,15 @@ class LiveEngine:
         self._troubles.reached(self._replica.name)
         self._replica.show(Connection.LIVE)
 
-    def _closed(self, socket: aiohttp.ClientWebSocketResponse) -> ClientError:
-        if socket.close_code in _TOKEN_REFUSED:
+    def _closed(self, code: int | None, reason: str) -> ClientError:
+        if code in _TOKEN_REFUSED:
             self._endpoint.forget_token()
-            return AccessDenied(f"the server closed the socket: the token is not good for it ({socket.close_code})")
-        if socket.close_code in _COME_BACK:
-            return ServerBusy("the server is restarting")
-        return Unreachable(f"the connection was lost ({socket.close_code})")
+            return AccessDenied(f"the server closed the socket: {reason or 'the token is not good for it'} ({code})")
+        if code in _COME_BACK:
+            return ServerBusy(f"the server closed the socket: {reason or 'come back later'} ({code})")
+        if reason:
+            return Unreachable(f"the server closed the socket: {reason} ({code})")
+        return Unreachable(f"the connection was lost ({code})")
 
 
 class Socket:
@@ -113,6 +117,8 @@ class Socket:
         self._unechoed: dict[bytes, tuple[float, list[int]]] = {}
         """What was sent and has not come back: since when, and the entries' ids. Oldest first."""
         self._doubtful = asyncio.Event()
+        self.close_reason = ""
+        """What the server said when it closed the connection, if it did."""
 
     async def run(self, connected: Callable[[], None]) -> None:
         """Sync until the connection ends. `connected` is called when the replica has all that the server had.
@@ -132,8 +138,10 @@ class Socket:
 
     async def _receive(self, connected: Callable[[], None]) -> None:
         await self._socket.send_bytes(create_sync_message(self._replica.ydoc))
-        async for message in self._socket:
-            if message.type is aiohttp.WSMsgType.ERROR:
+        while True:
+            message = await self._socket.receive()
+            if message.type in _ENDS:
+                self.close_reason = str(message.extra or "")
                 return
             if message.type is not aiohttp.WSMsgType.BINARY or len(message.data) < 2:
                 raise UnexpectedAnswer("the server sent something that is no y-websocket message")

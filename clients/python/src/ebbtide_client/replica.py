@@ -104,6 +104,17 @@ class Replica:
         self._outbox.set_lineage(self.name, lineage)
         self.lineage = lineage
 
+    def bring_back(self) -> bytes:
+        """Put all of the document into the outbox, as the update that is returned: the server lost it.
+
+        Raises `OutboxFailed`.
+        """
+        update = self.ydoc.get_update()
+        self._outbox.record(self.name, [update])
+        self._logged += 1
+        self._show(unsynced=self.status.unsynced + 1)
+        return update
+
     def confirm(self, ids: Collection[int]) -> None:
         """These entries are durable on the server."""
         self._show(unsynced=self.status.unsynced - self._outbox.remove(ids))

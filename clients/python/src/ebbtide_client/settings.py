@@ -29,6 +29,8 @@ class Settings:
     pull_interval: float = 15.0
     """In push mode: how often to ask for what others wrote."""
     max_message_bytes: int = 128 << 20
-    """The largest message taken from the server: one encoded document."""
+    """The largest WebSocket message taken from the server: one encoded document."""
+    max_answer_bytes: int = 320 << 20
+    """The largest answer to a push taken: a server makes it of 16 MiB and up to four documents of 64 MiB."""
     compact_after: int = 1000
     """Local log entries of a document after which they become one."""
