@@ -409,7 +409,7 @@ class Room:
         """Apply what others appended, which is durable, and tell our peers."""
         document = self.log.document
         assert document is not None
-        outcomes = document.apply_all(updates)
+        outcomes = document.apply_all(updates, logged=True)
         for outcome in outcomes:
             if isinstance(outcome, CrdtError):
                 raise DocumentUnreadable("an entry of the document's log cannot be applied; ask the operator")

@@ -157,7 +157,7 @@ def test_loading_is_the_log(seed: int) -> None:
     document.apply_all(log[:30])
     snapshot = document.encode()
     document.apply_all(log[30:])
-    loaded = Document.load([snapshot, *log[30:]])
+    loaded = Document.load(log[30:], snapshot)
     assert decode_state_vector(loaded.state_vector()) == decode_state_vector(document.state_vector())
     assert loaded.apply(document.encode()) is Verdict.DUPLICATE
 
