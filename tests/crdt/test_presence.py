@@ -97,11 +97,11 @@ def test_who_used_an_id_last_does_not_mute_who_uses_it_after_a_while() -> None:
 
 def test_an_update_has_few_more_states_than_there_are_clients() -> None:
     presence = Presence()
-    crowd = [(client, 1, {}) for client in range(MAX_UNKNOWN)]
+    crowd: list[tuple[int, int, object]] = [(client, 1, {}) for client in range(MAX_UNKNOWN)]
     presence.follow(update(*crowd), 0.0)
     presence.follow(update(*[(client + MAX_UNKNOWN, 1, {}) for client in range(MAX_UNKNOWN)]), 0.0)
     # What a stock client relays: everybody, and some who went.
-    everybody = [(client, 1, {}) for client in range(3 * MAX_UNKNOWN - 1)]
+    everybody: list[tuple[int, int, object]] = [(client, 1, {}) for client in range(3 * MAX_UNKNOWN - 1)]
     assert presence.apply(update(*everybody[: 2 * MAX_UNKNOWN], (2**31, 1, {})), "a", 0.0) == {2**31}
     with pytest.raises(MalformedPresence, match="many more states"):
         presence.apply(update(*everybody, *[(2**32 + extra, 1, {}) for extra in range(3)]), "a", 0.0)
