@@ -209,6 +209,8 @@ class Room:
                     break
                 if waiting:
                     await asyncio.sleep(pause)
+            # The room may have failed since the last of them was applied: then nobody says when they are durable.
+            await self.loaded()
             return [outcomes[index] for index in range(len(updates))], await self.journal.wait(self.journal.applied)
         finally:
             self.pins -= 1

@@ -11,7 +11,7 @@ from sync.protocol.push import PushEntry, PushRequest, Receipt
 from sync.rooms.errors import StoreUnavailable
 from sync.rooms.limits import RoomLimits
 from sync.rooms.push import TAKEN_AT_ONCE, answer
-from tests.sync.rooms.kit import edits, node
+from tests.sync.rooms.kit import PATIENCE, edits, node
 from tests.sync.rooms.test_cuts import cut, emoji
 
 
@@ -57,6 +57,7 @@ async def test_entries_that_must_wait_get_a_receipt_that_says_so_and_the_others_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync.rooms.push.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("sync.rooms.cuts.CUT_BYTES", 1)
     monkeypatch.setattr("sync.rooms.cuts.NOTICED", 0.0)
     monkeypatch.setattr("sync.rooms.cuts.PAUSE", 10**9)
     async with node(tmp_path) as here:
@@ -86,17 +87,16 @@ async def test_what_is_answered_with_an_error_is_not_worked_on_any_more(tmp_path
         for document in ("slow", "quick"):
             await here.rooms.open(document).push([edits("x")[0]], "", "", [None])
         here.store.gate.clear()
-        broken = here.rooms.open("broken")
+        slow, broken = here.rooms.open("slow"), here.rooms.open("broken")
         before = asyncio.all_tasks()
-        request = entries(("slow", edits("y")[0]), ("broken", edits("z")[0]))
-        asked = asyncio.ensure_future(answer(here.rooms, Anyone(), request))
-        await here.store.written.wait()
-        here.store.written.clear()
-        await here.store.written.wait()
+        asked = asyncio.ensure_future(answer(here.rooms, Anyone(), entries(("slow", edits("y")[0]), ("broken", edits("z")[0]))))
+        async with asyncio.timeout(PATIENCE):
+            while slow.journal.idle or broken.journal.idle:
+                await asyncio.sleep(0)
         broken.fail(StoreUnavailable("switched off"))
         with pytest.raises(StoreUnavailable):
             await asked
-        assert here.rooms.open("slow").pins == 0
+        assert slow.pins == 0
         assert asyncio.all_tasks() <= before
 
 
