@@ -18,14 +18,14 @@ from crdt.info import UpdateInfo
 MAX_ANY_DEPTH = 64
 """How deep arrays and objects may be nested within one plain value; yrs recurses into them."""
 
-MAX_PARTS = 300_000
-"""Parts that an update from outside may have, since everybody else waits while they are walked: about 1.5 us each. A struct, a
+MAX_PARTS = 200_000
+"""Parts that an update from outside may have, since everybody else waits while they are walked: 1 to 2 us each. A struct, a
 deleted range, a plain value and a character that is a pair count as one; an item that is not simply text beside text as two; a
-client's section as four more."""
+client's section as three more."""
 
 _GC, _DELETED, _JSON, _BINARY, STRING, _EMBED, _FORMAT, _TYPE, ANY, _DOC, _SKIP = range(11)
 _HAS_ORIGIN, _HAS_RIGHT_ORIGIN, _HAS_PARENT_SUB = 0x80, 0x40, 0x20
-_SECTION_PARTS = 4
+_SECTION_PARTS = 3
 
 # YXmlElement carries its name. YXmlHook (5) is left out: yrs does not read the key that Yjs writes after it.
 _XML_ELEMENT = 3

@@ -266,13 +266,13 @@ def test_what_is_deleted_makes_room_for_other_nested_types(monkeypatch: pytest.M
 
 
 COSTLY = [
-    ("structs", b"\x01\x0a\x05\x00" + b"\x00\x01" * 10 + b"\x00", 14),
-    ("text beside text", b"\x01\x02\x05\x00" + b"\x44\x07\x00\x01x" * 2 + b"\x00", 6),
-    ("other items", b"\x01\x02\x05\x00" + b"\x04\x01\x01t\x01x" * 2 + b"\x00", 8),
-    ("sections", b"\x03" + b"".join(b"\x01" + bytes([client]) + b"\x00\x00\x01" for client in range(3)) + b"\x00", 15),
-    ("plain values", b"\x01\x01\x05\x00\x08\x01\x01t\x0a" + b"\x7e" * 10 + b"\x00", 16),
-    ("nested values", b"\x01\x01\x05\x00\x08\x01\x01t\x01\x75\x0a" + b"\x7e" * 10 + b"\x00", 17),
-    ("characters that are pairs", b"\x01\x01\x05\x00\x04\x01\x01t\x14" + "\U0001f600".encode() * 5 + b"\x00", 11),
+    ("structs", b"\x01\x0a\x05\x00" + b"\x00\x01" * 10 + b"\x00", 13),
+    ("text beside text", b"\x01\x02\x05\x00" + b"\x44\x07\x00\x01x" * 2 + b"\x00", 5),
+    ("other items", b"\x01\x02\x05\x00" + b"\x04\x01\x01t\x01x" * 2 + b"\x00", 7),
+    ("sections", b"\x03" + b"".join(b"\x01" + bytes([client]) + b"\x00\x00\x01" for client in range(3)) + b"\x00", 12),
+    ("plain values", b"\x01\x01\x05\x00\x08\x01\x01t\x0a" + b"\x7e" * 10 + b"\x00", 15),
+    ("nested values", b"\x01\x01\x05\x00\x08\x01\x01t\x01\x75\x0a" + b"\x7e" * 10 + b"\x00", 16),
+    ("characters that are pairs", b"\x01\x01\x05\x00\x04\x01\x01t\x14" + "\U0001f600".encode() * 5 + b"\x00", 10),
     ("deleted ranges", b"\x00\x01\x05\x03\x00\x01\x02\x01\x04\x01", 4),
 ]
 
