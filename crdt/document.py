@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 
-from crdt.errors import CrdtError, MalformedUpdate, MissingCauses, TooManyCuts, TooManyTypes
+from crdt.deletions import deletes_all_of
+from crdt.errors import CrdtError, MalformedUpdate, MissingCauses, TooManyClients, TooManyCuts, TooManyTypes
 from crdt.info import UpdateInfo
 from crdt.pairs import PairWalk, Position, may_have_pairs, spell_out
 from crdt.plain import insert_text
 from crdt.replica import Replica
-from crdt.updates import decode_state_vector, encode_state_vector, inspect
+from crdt.runs import COPIED, join_runs
+from crdt.updates import MAX_VECTOR_CLIENTS, decode_state_vector, encode_state_vector, inspect
+from crdt.walk import MAX_PARTS
 
 _LARGE = 256
 """Bytes from which an update is more than somebody's typing: an offline queue, or a document that is brought along."""
@@ -23,6 +26,10 @@ be dearer to know than how many there are, and this many levels fit the stack th
 
 _TYPE_BYTES = 8
 """The least that an encoded nested type takes."""
+
+MAX_CLIENTS = 100_000
+"""Client ids whose edits a document may have. Each takes some 450 bytes of memory, and everybody who joins names them all: that
+takes 0.2 s at this many. Every page that is loaded and edits is a client of its own."""
 
 
 class Verdict(Enum):
@@ -39,7 +46,7 @@ class Document:
     there is decided from the clocks before yrs sees it.
     """
 
-    __slots__ = ("_clocks", "_cut_bytes", "_full_at", "_pairs", "_replica", "_types", "cut_bytes")
+    __slots__ = ("_clocks", "_cut_bytes", "_full_at", "_logged", "_pairs", "_replica", "_types", "cut_bytes")
 
     def __init__(self) -> None:
         self._replica = Replica()
@@ -50,27 +57,30 @@ class Document:
         self._cut_bytes = math.inf
         self.cut_bytes = 0
         """What the last call of `apply_all` spent on cuts."""
+        # Whether this call of `apply_all` is given a log.
+        self._logged = False
         # At most so many nested shared types are in it.
         self._types = 0
         # The document's size when they were counted last and were too many.
         self._full_at: int | None = None
 
     @classmethod
-    def load(cls, updates: Iterable[bytes]) -> Document:
-        """A document from what a store holds: a snapshot first, if there is one, then the entries after it, in order.
+    def load(cls, entries: Iterable[bytes], snapshot: bytes | None = None) -> Document:
+        """A document from what a store holds: a snapshot that `encode` gave, if there is one, and the entries after it.
 
         The bytes are trusted: each must have passed `apply` or come from `encode` or `merge`.
 
         Raises `MalformedUpdate` when one of them cannot be applied.
         """
-        log = list(updates)
+        entries = list(entries)
+        log = entries if snapshot is None else [snapshot, *entries]
         document = cls()
         if any(map(may_have_pairs, log)):
-            for verdict in document.apply_all(log):
+            for verdict in document.apply_all(log, logged=True):
                 if isinstance(verdict, CrdtError):
                     raise MalformedUpdate(f"an entry of the log cannot be applied: {verdict.reason}") from verdict
         else:
-            document._replica = Replica(log)
+            document._replica = Replica(entries, snapshot)
             document._clocks = document._replica.clocks()
             document._types = document.size // _TYPE_BYTES
         return document
@@ -83,35 +93,43 @@ class Document:
     def apply(self, update: bytes) -> Verdict:
         """Apply one update.
 
-        Raises `MalformedUpdate` or `MissingCauses`, and then leaves the document as it was.
+        Raises `MalformedUpdate`, `MissingCauses`, `TooManyTypes`, `TooManyParts` or `TooManyClients`, and then leaves the
+        document as it was.
         """
         verdict = self.apply_all((update,))[0]
         if isinstance(verdict, CrdtError):
             raise verdict
         return verdict
 
-    def apply_all(self, updates: Sequence[bytes], cut_bytes: float = math.inf) -> list[Verdict | CrdtError]:
+    def apply_all(
+        self, updates: Sequence[bytes], cut_bytes: float = math.inf, *, logged: bool = False
+    ) -> list[Verdict | CrdtError]:
         """Apply updates in order, each as `apply` would, in as few transactions as possible.
 
         The answers are in the order of the updates; an error stands for what `apply` would have raised. An update that cuts
         a character in two costs as much as the whole document: once that is more than `cut_bytes` bytes in sum, further ones
-        are answered with `TooManyCuts`, and can be taken by a later call.
+        are answered with `TooManyCuts`, and can be taken by a later call. `logged` updates come from the log: what was merged
+        there, or written by several nodes at once, may have more parts and clients than one update from outside.
         """
-        self._cut_bytes, self.cut_bytes = cut_bytes, 0
+        self._cut_bytes, self.cut_bytes, self._logged = cut_bytes, 0, logged
         return self._take(updates)
 
     def contains(self, update: bytes, *, deletions: bool) -> bool:
         """Whether the document has everything of the update.
 
-        Without `deletions` it has none that deletes: to find that out costs as much as to load the document.
+        Without `deletions` it has none that deletes: to find that out, all that was ever deleted is gone through.
 
-        Raises `MalformedUpdate`.
+        Raises `MalformedUpdate` or `TooManyParts`.
         """
-        info = inspect(update)
-        clocks = self._clocks
-        if self._is_new(info) or any(clocks.get(client, 0) < clock for client, clock in info.needs.items()):
+        info = inspect(update, MAX_PARTS)
+        if self._is_new(info) or not self.knows(info.needs):
             return False
-        return not info.deletes or (deletions and Document.load([self.encode()]).apply(update) is Verdict.DUPLICATE)
+        return not info.deletes or (deletions and deletes_all_of(self._replica.diff(self.state_vector()), update))
+
+    def knows(self, clocks: Mapping[int, int]) -> bool:
+        """Whether the document has reached these clocks: client id -> clock."""
+        ours = self._clocks
+        return all(ours.get(client, 0) >= clock for client, clock in clocks.items())
 
     def fits(self, update: bytes, limit: int) -> bool:
         """Whether the document may take the update when its encoding is to have about `limit` bytes at most.
@@ -137,7 +155,7 @@ class Document:
         All peers that lack the same get the same bytes, whatever they have of their own. Raises `MalformedStateVector`.
         """
         ours = self._clocks
-        theirs = decode_state_vector(state_vector)
+        theirs = decode_state_vector(state_vector, MAX_VECTOR_CLIENTS)
         known = {client: min(clock, ours[client]) for client, clock in sorted(theirs.items()) if clock and client in ours}
         return encode_state_vector(known)
 
@@ -146,7 +164,7 @@ class Document:
 
         Raises `MalformedStateVector`.
         """
-        decode_state_vector(state_vector)
+        decode_state_vector(state_vector, MAX_VECTOR_CLIENTS)
         return self._replica.diff(state_vector)
 
     def encode(self) -> bytes:
@@ -164,20 +182,27 @@ class Document:
         start = len(verdicts)
         run: list[bytes] = []
         entangled = large = False
+        most_parts = math.inf if self._logged else MAX_PARTS
+        spacious = self._logged or len(self._clocks) + len(updates) <= MAX_CLIENTS
         for update in updates[start:]:
-            if not self._pairs and insert_text(update, self._clocks):
+            if spacious and not self._pairs and insert_text(update, self._clocks):
                 run.append(update)
                 verdicts.append(Verdict.APPLIED)
                 continue
             try:
-                info = inspect(update)
+                info = inspect(update, most_parts)
                 self._require(info)
+                if info.joins * len(update) > COPIED:
+                    update = join_runs(update)
             except CrdtError as error:
                 verdicts.append(error)
                 continue
             new = self._is_new(info)
             if not new and not info.deletes:
                 verdicts.append(Verdict.DUPLICATE)
+                continue
+            if not self._admits_clients(info):
+                verdicts.append(TooManyClients(MAX_CLIENTS))
                 continue
             if info.types and self._types + info.types > MAX_TYPES:
                 if run:
@@ -250,6 +275,13 @@ class Document:
         """Whether the update inserts anything that the document does not have."""
         clocks = self._clocks
         return any(clocks.get(client, 0) < end for client, (_, end) in info.inserts.items())
+
+    def _admits_clients(self, info: UpdateInfo) -> bool:
+        clocks, inserts = self._clocks, info.inserts
+        if self._logged or len(clocks) + len(inserts) <= MAX_CLIENTS:
+            return True
+        added = sum(client not in clocks for client in inserts)
+        return not added or len(clocks) + added <= MAX_CLIENTS
 
     def _has_room(self, types: int) -> bool:
         """Count the nested types that are left of those that were ever inserted, and say whether as many more fit in.

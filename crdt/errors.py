@@ -43,6 +43,26 @@ class TooManyTypes(CrdtError):
         self.limit = limit
 
 
+class TooManyParts(CrdtError):
+    """The update has more structs, deleted ranges and values than everybody else should wait for. `limit` says how many."""
+
+    code = "too-many-parts"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the update has more than {limit} structs, deleted ranges and values; send it as several updates")
+        self.limit = limit
+
+
+class TooManyClients(CrdtError):
+    """The document would know more client ids than one may. `limit` says how many."""
+
+    code = "too-many-clients"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the document would have edits of more than {limit} client ids; go on in a second document")
+        self.limit = limit
+
+
 class TooManyCuts(CrdtError):
     """The update cuts a character in two, which costs as much as the whole document; it can be taken a moment later."""
 

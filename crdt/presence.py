@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple, NoReturn
 
@@ -13,6 +14,10 @@ _NULL = b"null"
 _MAX_GONE = 4096
 _ELSEWHERE = object()
 _GONE_SECONDS = 30.0
+
+MAX_UNKNOWN = 4096
+"""States that an awareness update may have beyond as many as are known. Stock y-websocket clients relay everybody's states, and
+those of who went a moment ago."""
 
 
 class _Entry(NamedTuple):
@@ -77,17 +82,22 @@ class Presence:
         """
         self._now = now
         news: dict[int, _Entry] = {}
+        removed: set[int] = set()
+        bounded = owner is not _ELSEWHERE
         try:
-            for entry in self._decode(update):
+            for entry in self._decode(update, len(self._states) + MAX_UNKNOWN if bounded else math.inf):
                 if self._is_news(entry, owner):
                     if entry.client in news:
                         raise Malformed("it has two states for one client")
                     _check_json(entry.text)
                     news[entry.client] = entry
+                    if entry.removes:
+                        removed.add(entry.client)
+                    if bounded and len(news) - len(removed) > self._max_per_owner:
+                        raise Malformed(f"one connection speaks for more than {self._max_per_owner} clients")
         except Malformed as error:
             raise MalformedPresence(str(error)) from error
-        removed = {client for client, entry in news.items() if entry.removes}
-        if owner is not _ELSEWHERE and len((self._owned.get(owner, set()) | news.keys()) - removed) > self._max_per_owner:
+        if bounded and len((self._owned.get(owner, set()) | news.keys()) - removed) > self._max_per_owner:
             raise MalformedPresence(f"one connection speaks for more than {self._max_per_owner} clients")
         for client, entry in news.items():
             if client in removed:
@@ -126,9 +136,12 @@ class Presence:
                 parts.append(write_uint(client) + write_uint(self._gone[client][0]) + b"\x04" + _NULL)
         return write_uint(len(parts)) + b"".join(parts)
 
-    def _decode(self, update: bytes) -> Iterable[_Entry]:
+    def _decode(self, update: bytes, most: float) -> Iterable[_Entry]:
         reader = Reader(update)
-        for _ in range(reader.count(3)):
+        count = reader.count(3)
+        if count > most:
+            raise Malformed("it has many more states than there are clients here")
+        for _ in range(count):
             start = reader.pos
             client = reader.uint(MAX_CLIENT)
             clock = reader.uint(MAX_CLIENT)

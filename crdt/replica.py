@@ -8,12 +8,16 @@ from typing import Any
 import pycrdt
 
 from crdt.errors import MalformedUpdate
+from crdt.runs import COPIED, join_runs
 from crdt.updates import EMPTY_UPDATE, decode_state_vector, is_panic, merge
 
 _TAIL_FLOOR = 8 * 1024
 """Up to this many bytes of updates stay as they came, however small the document is."""
 
 _SLACK = 64
+
+_SHORT = 2 << 10
+"""Bytes up to which an update cannot have so many structs that joining them costs much."""
 
 _ABSORBED = 16
 """How many times as large as what is added a document may be for starting anew ..."""
@@ -25,15 +29,21 @@ _ABSORBED_BYTES = 1 << 20
 class Replica:
     """Keeps the updates that it is made of, and starts over from them when yrs has failed.
 
-    It must be given well-formed updates only (see `crdt.updates.inspect`), and none before its causes.
+    It must be given well-formed updates only (see `crdt.updates.inspect`), none before its causes, and after the start none
+    whose structs would be joined at a great cost (see `crdt.runs`).
     """
 
     __slots__ = ("_doc", "_log", "_tail_bytes", "_tight")
 
-    def __init__(self, log: Sequence[bytes] = ()) -> None:
-        """Raises `MalformedUpdate` when yrs refuses one of the updates."""
+    def __init__(self, entries: Sequence[bytes] = (), snapshot: bytes | None = None) -> None:
+        """What `encode` gave once, if anything, and the updates after it.
+
+        Raises `MalformedUpdate` when yrs refuses one of them.
+        """
         # The last encoding, then the updates applied since (the tail).
-        self._log: list[bytes] = list(log) or [EMPTY_UPDATE]
+        self._log = [] if snapshot is None else [snapshot]
+        self._log += [update if len(update) <= _SHORT else join_runs(update) for update in entries]
+        self._log = self._log or [EMPTY_UPDATE]
         self._doc = _build(self._log)
         self._tail_bytes = sum(map(len, self._log[1:]))
         # Whether encoding anew made little difference when it was last tried.
@@ -99,14 +109,13 @@ class Replica:
         Raises `MalformedUpdate` as `apply` does.
         """
         if sum(map(len, updates)) * _ABSORBED < self.size or self.size > _ABSORBED_BYTES:
-            self.apply((merge(updates),), expected)
+            self.apply((_joined(merge(updates), len(updates)),), expected)
             return
-        merged = merge((*self._log, *updates))
-        doc = _build((merged,))
+        doc = _build((_joined(merge((self.encode(), *updates)), len(updates)),))
         if decode_state_vector(doc.get_state()) != expected:
             raise MalformedUpdate("its structs wait for each other")
         self._doc = doc
-        self._log = [merged]
+        self._log = [doc.get_update()]
         self._tail_bytes = 0
 
     def apply_deletions(self, update: bytes) -> bool:
@@ -153,8 +162,13 @@ def _build(log: Sequence[bytes]) -> pycrdt.Doc[Any]:
     return doc
 
 
+def _joined(merged: bytes, count: int) -> bytes:
+    """What `count` updates were merged into, with their structs joined if yrs would pay much for that."""
+    return merged if count * len(merged) <= COPIED else join_runs(merged)
+
+
 def _transact(doc: pycrdt.Doc[Any], updates: Sequence[bytes]) -> None:
-    """Apply in one transaction.
+    """Apply in as few transactions as may be, given what joining structs at the end of each costs.
 
     Raises `MalformedUpdate` when yrs refuses one of them; the document is then half-way and must be given up.
     """
@@ -163,12 +177,22 @@ def _transact(doc: pycrdt.Doc[Any], updates: Sequence[bytes]) -> None:
             # It makes a transaction of its own for less.
             doc.apply_update(updates[0])
             return
-        with doc.transaction():
-            for update in updates:
-                doc.apply_update(update)
+        start = size = 0
+        for end, update in enumerate(updates):
+            size += len(update)
+            if size * (end + 1 - start) > COPIED and end > start:
+                _apply_together(doc, updates[start:end])
+                start, size = end, len(update)
+        _apply_together(doc, updates[start:])
     except (ValueError, RuntimeError) as error:
         raise MalformedUpdate(str(error)) from error
     except BaseException as error:
         if not is_panic(error):
             raise
         raise MalformedUpdate("yrs cannot integrate it") from error
+
+
+def _apply_together(doc: pycrdt.Doc[Any], updates: Sequence[bytes]) -> None:
+    with doc.transaction():
+        for update in updates:
+            doc.apply_update(update)

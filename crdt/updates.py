@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pycrdt
@@ -15,21 +16,24 @@ from crdt.walk import Walk
 EMPTY_UPDATE = b"\x00\x00"
 """The update that does nothing."""
 
+MAX_VECTOR_CLIENTS = 120_000
+"""Client ids that a state vector may have: some more than a document (`crdt.document.MAX_CLIENTS`)."""
+
 _MERGE_FANIN = 32
 
 
-def inspect(update: bytes) -> UpdateInfo:
+def inspect(update: bytes, most_parts: float = math.inf) -> UpdateInfo:
     """Check every byte of a Yjs v1 update and say what it does to the clocks.
 
     What passes can be given to yrs and to any Yjs peer. Whether its parents are of the right kind only a document can
     tell.
 
-    Raises `MalformedUpdate`.
+    Raises `MalformedUpdate`, or `TooManyParts` when it has more than `most_parts` (see `crdt.walk.MAX_PARTS`).
     """
     try:
         if info := plain_info(update):
             return info
-        walk = Walk(update)
+        walk = Walk(update, most_parts)
         info = walk.run()
         if walk.has_json:
             pycrdt.get_state(update)
@@ -61,14 +65,18 @@ def is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
-def decode_state_vector(state_vector: bytes) -> dict[int, int]:
+def decode_state_vector(state_vector: bytes, most_clients: int | None = None) -> dict[int, int]:
     """Client id -> the number of clocks known of it.
 
-    Raises `MalformedStateVector`.
+    Raises `MalformedStateVector`, also when there are more than `most_clients`.
     """
     reader = Reader(state_vector)
     try:
-        clocks = {reader.uint(MAX_CLIENT): reader.uint(MAX_CLOCK) for _ in range(reader.count(2))}
+        count = reader.count(2)
+        if most_clients is not None and count > most_clients:
+            raise Malformed(f"it has more than {most_clients} client ids")
+        uint = reader.uint
+        clocks = {uint(MAX_CLIENT): uint(MAX_CLOCK) for _ in range(count)}
         if reader.pos != reader.end:
             raise Malformed("bytes follow its end")
     except Malformed as error:

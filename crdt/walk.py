@@ -7,17 +7,25 @@ announced count, adds clocks without a check for overflow and recurses into nest
 
 from __future__ import annotations
 
+import math
 import re
 
 from crdt import plain
 from crdt.coding import MAX_CLIENT, MAX_CLOCK, Malformed, Reader, decode
+from crdt.errors import TooManyParts
 from crdt.info import UpdateInfo
 
 MAX_ANY_DEPTH = 64
 """How deep arrays and objects may be nested within one plain value; yrs recurses into them."""
 
-_GC, _DELETED, _JSON, _BINARY, _STRING, _EMBED, _FORMAT, _TYPE, _ANY, _DOC, _SKIP = range(11)
+MAX_PARTS = 200_000
+"""Parts that an update from outside may have, since everybody else waits while they are walked: 1 to 2 us each. A struct, a
+deleted range, a plain value and a character that is a pair count as one; an item that is not simply text beside text as two; a
+client's section as three more."""
+
+_GC, _DELETED, _JSON, _BINARY, STRING, _EMBED, _FORMAT, _TYPE, ANY, _DOC, _SKIP = range(11)
 _HAS_ORIGIN, _HAS_RIGHT_ORIGIN, _HAS_PARENT_SUB = 0x80, 0x40, 0x20
+_SECTION_PARTS = 3
 
 # YXmlElement carries its name. YXmlHook (5) is left out: yrs does not read the key that Yjs writes after it.
 _XML_ELEMENT = 3
@@ -28,13 +36,16 @@ class Walk(Reader):
     """One pass over an update; subclasses note more on the way.
 
     `client` and `clock` are the id of the struct at hand. Afterwards `has_json` says that the update holds JSON text,
-    which this walk does not parse, and `has_pairs` that it holds characters beyond the Basic Multilingual Plane.
+    which this walk does not parse, `has_pairs` that it holds characters beyond the Basic Multilingual Plane, and `joins` how
+    many structs only continue the one before.
     """
 
-    __slots__ = ("client", "clock", "has_json", "has_pairs", "inserts", "needs", "types")
+    __slots__ = ("client", "clock", "has_json", "has_pairs", "inserts", "joins", "needs", "parts_left", "types")
 
-    def __init__(self, update: bytes) -> None:
+    def __init__(self, update: bytes, most_parts: float = math.inf) -> None:
         super().__init__(update)
+        self.parts_left = most_parts
+        self.joins = 0
         self.client = 0
         self.clock = 0
         self.inserts: dict[int, tuple[int, int]] = {}
@@ -44,8 +55,10 @@ class Walk(Reader):
         self.has_pairs = False
 
     def run(self) -> UpdateInfo:
-        """Raises `Malformed`."""
-        for _ in range(self.count(5)):
+        """Raises `Malformed` or `TooManyParts`."""
+        sections = self.count(5)
+        self.spend(sections * _SECTION_PARTS)
+        for _ in range(sections):
             self.section()
         deletes = self.delete_set()
         if self.pos != self.end:
@@ -61,11 +74,18 @@ class Walk(Reader):
                     needs[client] = start
                 else:
                     needs.pop(client, None)
-        return UpdateInfo(self.inserts, needs, deletes, self.types, entangled, self.has_pairs)
+        return UpdateInfo(self.inserts, needs, deletes, self.types, entangled, self.has_pairs, self.joins)
+
+    def spend(self, parts: int) -> None:
+        """So many parts follow. Raises `TooManyParts` before they are walked."""
+        self.parts_left -= parts
+        if self.parts_left < 0:
+            raise TooManyParts(MAX_PARTS)
 
     def section(self) -> None:
         """The structs of one client, whose clocks follow each other."""
         count = self.count(2)
+        self.spend(count)
         client = self.client = self.uint(MAX_CLIENT)
         start = self.clock = self.uint(MAX_CLOCK)
         if client in self.inserts:
@@ -102,10 +122,17 @@ class Walk(Reader):
         elif clock >= self.needs.get(client, 0):
             self.needs[client] = clock + 1
 
-    follows = precedes = belongs_to = builds_on
+    precedes = belongs_to = builds_on
+
+    def follows(self, client: int, clock: int) -> None:
+        """The struct at hand stands behind that id."""
+        self.builds_on(client, clock)
+        if clock == self.clock - 1 and client == self.client:
+            self.joins += 1
 
     def item(self, info: int) -> int:
         """One item's head and content; gives its length in clocks."""
+        self.spend(1)
         if info & _HAS_ORIGIN:
             self.follows(self.uint(MAX_CLIENT), self.uint(MAX_CLOCK))
         if info & _HAS_RIGHT_ORIGIN:
@@ -141,12 +168,12 @@ class Walk(Reader):
 
     def content(self, kind: int) -> int:
         """What an item of this kind holds; gives its length in clocks. Raises `Malformed`."""
-        if kind == _STRING:
+        if kind == STRING:
             begin = self.pos
             return self.text_length(self.take(self.uint(MAX_CLOCK)), begin)
         if kind == _DELETED:
             return self.uint(MAX_CLOCK)
-        if kind == _ANY:
+        if kind == ANY:
             length = self.count(1)
             self.values(length)
             return length
@@ -180,6 +207,7 @@ class Walk(Reader):
         characters = decode(text)
         length = len(characters.encode("utf-16-le")) >> 1
         if length != len(characters):
+            self.spend(length - len(characters))
             self.has_pairs = True
         return length
 
@@ -194,6 +222,7 @@ class Walk(Reader):
 
     def values(self, count: int) -> None:
         """`count` lib0 Any values, without recursion."""
+        self.spend(count)
         open_values = [count]
         keyed = [False]
         while open_values:
@@ -216,7 +245,9 @@ class Walk(Reader):
             elif tag in (117, 118):
                 if len(open_values) > MAX_ANY_DEPTH:
                     raise Malformed(f"a value is nested deeper than {MAX_ANY_DEPTH}")
-                open_values.append(self.count(tag - 116))
+                inside = self.count(tag - 116)
+                self.spend(inside)
+                open_values.append(inside)
                 keyed.append(tag == 118)
             else:
                 raise Malformed(f"value kind {tag} is unknown")
@@ -237,6 +268,7 @@ class Walk(Reader):
     def delete_set(self) -> bool:
         """Ranges a client, in ascending order as every encoder writes them: yrs takes them for sorted."""
         sections = self.count(4)
+        self.spend(sections)
         clients: set[int] = set()
         for _ in range(sections):
             client = self.uint(MAX_CLIENT)
@@ -244,7 +276,9 @@ class Walk(Reader):
                 raise Malformed("its delete set has two sections for one client")
             clients.add(client)
             end = 0
-            for _ in range(self.count(2)):
+            ranges = self.count(2)
+            self.spend(ranges)
+            for _ in range(ranges):
                 start = self.uint(MAX_CLOCK)
                 if start < end:
                     raise Malformed("its delete set is not in order")

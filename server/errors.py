@@ -56,6 +56,8 @@ ANSWERS: Mapping[type[Exception], Answer] = {
     crdt.MalformedStateVector: Answer(400, CloseCode.MALFORMED, "The state vector is malformed"),
     crdt.MalformedPresence: Answer(400, CloseCode.MALFORMED, "The awareness update is malformed"),
     crdt.TooManyTypes: Answer(413, CloseCode.TOO_BIG, "The document would have too many nested types"),
+    crdt.TooManyParts: Answer(413, CloseCode.TOO_BIG, "The update has too many parts"),
+    crdt.TooManyClients: Answer(413, CloseCode.TOO_BIG, "The document would have too many client ids"),
     crdt.TooManyCuts: Answer(503, CloseCode.TRY_LATER, "The update costs too much just now"),
     crdt.MissingCauses: Answer(409, CloseCode.CONFLICT, "The update builds on others that are missing"),
     protocol.ProtocolError: _MALFORMED,

@@ -116,9 +116,8 @@ class LogCursor:
             raise StoreUnavailable("the store gave an older state than before; it is asked again")
         if self.created and stored.lineage != self.lineage:
             raise LineageDiffers(stored.lineage or "")
-        states = [] if stored.snapshot is None else [stored.snapshot]
         try:
-            document = Document.load(states + [entry.update for entry in stored.entries])
+            document = Document.load([entry.update for entry in stored.entries], stored.snapshot)
         except CrdtError as error:
             log.error("document cannot be loaded", extra={"document": self.name, "code": error.code})
             raise DocumentUnreadable("what is stored of the document cannot be read; ask the operator") from error

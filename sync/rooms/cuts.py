@@ -28,6 +28,11 @@ class Cuts:
     def __init__(self) -> None:
         self._not_before = 0.0
 
+    @property
+    def pause(self) -> float:
+        """For how many seconds from now on none are taken."""
+        return max(0.0, self._not_before - time.monotonic())
+
     def apply(self, document: Document, updates: Sequence[bytes]) -> list[Verdict | CrdtError]:
         """`Document.apply_all`, with `TooManyCuts` for those that were put off."""
         begin = time.monotonic()

@@ -26,6 +26,11 @@ class Intake:
         self._limits = limits
         self._cuts = Cuts()
 
+    @property
+    def pause(self) -> float:
+        """For how many seconds edits that cut characters are put off (see `Cuts`)."""
+        return self._cuts.pause
+
     def arrivals(self, document: Document, arrivals: Sequence[Arrival]) -> Sequence[Outcome]:
         """Apply what peers sent, in one go; an outcome for each."""
         updates: list[bytes] = []

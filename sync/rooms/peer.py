@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from crdt.updates import EMPTY_UPDATE
 from sync.protocol.dialect import Dialect
 from sync.protocol.frame import binary
@@ -29,6 +31,7 @@ class Peer:
         "causeless",
         "device",
         "dialect",
+        "missing",
         "outlet",
         "silent",
     )
@@ -45,6 +48,8 @@ class Peer:
         self.behind: bytes | None = None
         self.silent = True
         self.causeless = 0
+        self.missing: dict[int, int] = {}
+        """What those updates wait for: client id -> the clock that the document must reach."""
         self.asked = False
         """Whether it was asked for all that it has, and has not answered."""
 
@@ -62,6 +67,7 @@ class Peer:
         if whole and self.causeless:
             frame += binary(self.dialect.acknowledged(self.address, EMPTY_UPDATE)) * self.causeless
             self.causeless = 0
+            self.missing = {}
         return frame
 
     def ask(self, state_vector: bytes) -> None:
@@ -69,13 +75,25 @@ class Peer:
         self.asked = True
         self.outlet.write(binary(self.dialect.step1(self.address, state_vector)))
 
-    def ask_causes(self, state_vector: bytes) -> None:
-        """The peer sent an update without its causes: ask for them once, and owe the acknowledgement until they come."""
-        if self.causeless == 0:
+    def ask_causes(self, state_vector: bytes, missing: Mapping[int, int]) -> bool:
+        """The peer sent an update without its causes: ask for them once, and owe the acknowledgement until they come.
+
+        `missing` says what it waits for. Returns whether the peer was asked.
+        """
+        asks = self.causeless == 0
+        if asks:
             self.ask(state_vector)
         self.causeless += 1
+        for client, clock in missing.items():
+            self.missing[client] = max(clock, self.missing.get(client, 0))
         if self.causeless > MAX_CAUSELESS:
             self.outlet.fail(PeerIncoherent("updates arrive whose causes were never sent; reload the document and try again"))
+        return asks
+
+    def ask_again(self, state_vector: bytes) -> None:
+        """What the peer's updates waited for came from elsewhere: ask for them."""
+        self.missing = {}
+        self.ask(state_vector)
 
     def refuse(self) -> None:
         """Tell the peer that an update of its was not taken, where its dialect has words for that."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from crdt.document import Verdict
-from crdt.errors import CrdtError, TooManyCuts
+from crdt.errors import CrdtError
 from sync.protocol.push import Changed, Delta, PushAnswer, PushEntry, PushRequest, Receipt, Refusal
-from sync.rooms.errors import AnswerFull, Forbidden, Overloaded, RoomError
+from sync.rooms.errors import AnswerFull, Forbidden, RoomError
 from sync.rooms.registry import Rooms
 
 CHANGES_PAGE = 1000
@@ -35,6 +35,9 @@ class Access(Protocol):
 
 TAKEN_AT_ONCE = 32
 """Documents of a push that are in memory for it at a time."""
+
+PATIENCE_SECONDS = 10.0
+"""How long the entries of a push that cut characters wait for each other and for those of others."""
 
 PULLED_AT_ONCE = 4
 """Documents whose deltas are made at a time."""
@@ -67,19 +70,26 @@ async def _take(rooms: Rooms, access: Access, request: PushRequest) -> list[Rece
     groups = [[request.entries[index] for index in indices] for indices in by_document.values()]
     place = asyncio.Semaphore(TAKEN_AT_ONCE)
 
+    until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+
     async def take(document: str, group: Sequence[PushEntry]) -> list[Receipt]:
         async with place:
-            return await _take_document(rooms, access, request.device, document, group)
+            return await _take_document(rooms, access, request.device, document, group, until)
 
-    taken = await asyncio.gather(*map(take, by_document, groups))
+    try:
+        async with asyncio.TaskGroup() as together:
+            taken = [together.create_task(take(*each)) for each in zip(by_document, groups, strict=True)]
+    except BaseExceptionGroup as errors:
+        # The others were cancelled: a request that is answered with 503 is not worked on any more.
+        raise errors.exceptions[0] from None
     receipts: dict[int, Receipt] = {}
     for indices, group_receipts in zip(by_document.values(), taken, strict=True):
-        receipts.update(zip(indices, group_receipts, strict=True))
+        receipts.update(zip(indices, group_receipts.result(), strict=True))
     return [receipts[index] for index in range(len(request.entries))]
 
 
 async def _take_document(
-    rooms: Rooms, access: Access, device: str, document: str, entries: Sequence[PushEntry]
+    rooms: Rooms, access: Access, device: str, document: str, entries: Sequence[PushEntry], until: float
 ) -> list[Receipt]:
     if not access.can_write(document):
         error = Forbidden("this token may not change the document")
@@ -87,14 +97,16 @@ async def _take_document(
     await rooms.admit()
     try:
         outcomes, seq = await rooms.open(document).push(
-            [entry.update for entry in entries], access.subject, device, [entry.lineage for entry in entries]
+            [entry.update for entry in entries],
+            access.subject,
+            device,
+            [entry.lineage for entry in entries],
+            until - asyncio.get_running_loop().time(),
         )
     except RoomError as error:
         if error.transient:
             raise
         return [_rejected(entry, error) for entry in entries]
-    if any(isinstance(outcome, TooManyCuts) for outcome in outcomes):
-        raise Overloaded("too many edits cut a character in two; send the same request again in a moment")
     return [
         Receipt(entry.id, "applied" if outcome is Verdict.APPLIED else "duplicate", seq)
         if isinstance(outcome, Verdict)

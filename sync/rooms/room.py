@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from crdt.document import Document, Verdict
-from crdt.errors import CrdtError, MalformedPresence, MissingCauses
+from crdt.errors import CrdtError, MalformedPresence, MissingCauses, TooManyCuts
 from crdt.updates import EMPTY_UPDATE
 from sync.protocol.push import Delta
 from sync.rooms.attendance import Attendance
 from sync.rooms.audience import Audience
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.cursor import LogCursor
-from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, RoomError, StoreUnavailable
+from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, Overloaded, RoomError, StoreUnavailable
 from sync.rooms.inbox import Inbox
 from sync.rooms.intake import Arrival, Intake, Outcome
 from sync.rooms.limits import RoomLimits
@@ -64,6 +64,7 @@ class Room:
         "_node",
         "_schedule",
         "_wake",
+        "_wanting",
         "attendance",
         "audience",
         "inbox",
@@ -109,6 +110,8 @@ class Room:
         self._joining: list[Peer] = []
         # The acknowledgements that go out with this turn.
         self._due: dict[Peer, bytes] = {}
+        # Peers whose updates wait for causes that they did not deliver.
+        self._wanting: dict[Peer, None] = {}
         self.inbox = Inbox(self._loop, self._proceed)
         """Edits that wait for the document to be loaded, or to be taken together."""
 
@@ -148,6 +151,7 @@ class Room:
     def leave(self, peer: Peer) -> None:
         """The peer is gone; what it sent before counts. Idempotent."""
         self.audience.remove(peer)
+        self._wanting.pop(peer, None)
         if self.attendance is not None:
             self.attendance.leave(peer)
 
@@ -177,23 +181,40 @@ class Room:
     # What the offline queue does
 
     async def push(
-        self, updates: Sequence[bytes], author: str, device: str, lineages: Sequence[str | None]
+        self, updates: Sequence[bytes], author: str, device: str, lineages: Sequence[str | None], patience: float = 0.0
     ) -> tuple[list[Outcome], int]:
         """Apply updates in order and wait until all that was applied is durable.
 
         `lineages` has for each update the lineage of the client's copy, or None where it does not know. Returns an outcome
-        for each, and the number up to which the log holds every one that is APPLIED or DUPLICATE. Raises `RoomError` when
-        the document cannot be loaded.
+        for each, and the number up to which the log holds every one that is APPLIED or DUPLICATE. Edits that cut characters
+        wait until the node has time for them, up to `patience` seconds; what waits then is answered with `Overloaded`, and so
+        is what came after it and may build on it. Raises `RoomError` when the document cannot be loaded.
         """
-        outcomes: list[Outcome] = []
+        outcomes: dict[int, Outcome] = {}
+        until = self._loop.time() + patience
         self.pins += 1
         try:
-            for start in range(0, len(updates), PUSH_SLICE):
-                await self.loaded()
-                piece = slice(start, start + PUSH_SLICE)
-                outcomes += await self._take_pushed(updates[piece], author, device, lineages[piece])
-                await asyncio.sleep(0)
-            return outcomes, await self.journal.wait(self.journal.applied)
+            waiting: Sequence[int] = range(len(updates))
+            while waiting:
+                for start in range(0, len(waiting), PUSH_SLICE):
+                    await self.loaded()
+                    piece = waiting[start : start + PUSH_SLICE]
+                    taken = await self._take_pushed(
+                        [updates[index] for index in piece], author, device, [lineages[index] for index in piece]
+                    )
+                    outcomes.update(zip(piece, taken, strict=True))
+                    await asyncio.sleep(0)
+                waiting = _put_off(outcomes)
+                pause = self._node.intake.pause
+                if waiting and self._loop.time() + pause > until:
+                    busy = Overloaded("too many edits cut a character in two; send this one again in a moment")
+                    outcomes.update(dict.fromkeys(waiting, busy))
+                    break
+                if waiting:
+                    await asyncio.sleep(pause)
+            # The room may have failed since the last of them was applied: then nobody says when they are durable.
+            await self.loaded()
+            return [outcomes[index] for index in range(len(updates))], await self.journal.wait(self.journal.applied)
         finally:
             self.pins -= 1
 
@@ -280,7 +301,9 @@ class Room:
                 else:
                     journal.owe(journal.applied, peer, frame)
             elif isinstance(outcome, MissingCauses):
-                peer.ask_causes(document.state_vector())
+                asked = peer.ask_causes(document.state_vector(), outcome.missing)
+                if not asked or not document.knows(outcome.missing):
+                    self._wanting[peer] = None
             elif isinstance(outcome, Forbidden):
                 peer.refuse()
             else:
@@ -336,6 +359,16 @@ class Room:
         if full:
             self.audience.lag(full, document.state_vector())
             self._node.lags(self)
+        if self._wanting:
+            self._ask_again(document)
+
+    def _ask_again(self, document: Document) -> None:
+        """The document grew: perhaps by what updates waited for that their authors could not deliver."""
+        for peer in list(self._wanting):
+            if document.knows(peer.missing):
+                del self._wanting[peer]
+                if peer.causeless:
+                    peer.ask_again(document.state_vector())
 
     # Loading and leaving
 
@@ -442,7 +475,7 @@ class Room:
         """Apply what others appended, which is durable, and tell our peers."""
         document = self.log.document
         assert document is not None
-        outcomes = document.apply_all(updates)
+        outcomes = document.apply_all(updates, logged=True)
         for outcome in outcomes:
             if isinstance(outcome, CrdtError):
                 raise DocumentUnreadable("an entry of the document's log cannot be applied; ask the operator")
@@ -462,3 +495,11 @@ class Room:
         self._joining.clear()
         for peer in list(self.audience):
             peer.outlet.fail(error)
+
+
+def _put_off(outcomes: Mapping[int, Outcome]) -> list[int]:
+    """Which updates to try again: those that cut characters, and those behind the first that may build on one of them."""
+    first = min((index for index, outcome in outcomes.items() if isinstance(outcome, TooManyCuts)), default=None)
+    if first is None:
+        return []
+    return sorted(i for i, outcome in outcomes.items() if i >= first and isinstance(outcome, TooManyCuts | MissingCauses))

@@ -14,8 +14,17 @@ from pycrdt import Array, Doc, Map, Text
 
 from crdt.coding import write_uint
 from crdt.document import Document, Verdict
-from crdt.errors import CrdtError, MalformedStateVector, MalformedUpdate, MissingCauses, TooManyTypes
-from crdt.updates import EMPTY_UPDATE, decode_state_vector, inspect, merge
+from crdt.errors import (
+    CrdtError,
+    MalformedStateVector,
+    MalformedUpdate,
+    MissingCauses,
+    TooManyClients,
+    TooManyParts,
+    TooManyTypes,
+)
+from crdt.updates import EMPTY_UPDATE, MAX_VECTOR_CLIENTS, decode_state_vector, encode_state_vector, inspect, merge
+from crdt.walk import MAX_PARTS
 from tests.crdt.recordings import ALL, record
 
 SEEDS = range(12)
@@ -157,7 +166,7 @@ def test_loading_is_the_log(seed: int) -> None:
     document.apply_all(log[:30])
     snapshot = document.encode()
     document.apply_all(log[30:])
-    loaded = Document.load([snapshot, *log[30:]])
+    loaded = Document.load(log[30:], snapshot)
     assert decode_state_vector(loaded.state_vector()) == decode_state_vector(document.state_vector())
     assert loaded.apply(document.encode()) is Verdict.DUPLICATE
 
@@ -254,3 +263,102 @@ def test_what_is_deleted_makes_room_for_other_nested_types(monkeypatch: pytest.M
     before = doc.get_state()
     doc["list"].append(Map({"number": 11}))
     assert document.apply(doc.get_update(before)) is Verdict.APPLIED
+
+
+COSTLY = [
+    ("structs", b"\x01\x0a\x05\x00" + b"\x00\x01" * 10 + b"\x00", 13),
+    ("text beside text", b"\x01\x02\x05\x00" + b"\x44\x07\x00\x01x" * 2 + b"\x00", 5),
+    ("other items", b"\x01\x02\x05\x00" + b"\x04\x01\x01t\x01x" * 2 + b"\x00", 7),
+    ("sections", b"\x03" + b"".join(b"\x01" + bytes([client]) + b"\x00\x00\x01" for client in range(3)) + b"\x00", 12),
+    ("plain values", b"\x01\x01\x05\x00\x08\x01\x01t\x0a" + b"\x7e" * 10 + b"\x00", 15),
+    ("nested values", b"\x01\x01\x05\x00\x08\x01\x01t\x01\x75\x0a" + b"\x7e" * 10 + b"\x00", 16),
+    ("characters that are pairs", b"\x01\x01\x05\x00\x04\x01\x01t\x14" + "\U0001f600".encode() * 5 + b"\x00", 10),
+    ("deleted ranges", b"\x00\x01\x05\x03\x00\x01\x02\x01\x04\x01", 4),
+]
+
+
+@pytest.mark.parametrize(("update", "parts"), [each[1:] for each in COSTLY], ids=[each[0] for each in COSTLY])
+def test_all_that_takes_time_counts_as_a_part(update: bytes, parts: int) -> None:
+    inspect(update, parts)
+    with pytest.raises(TooManyParts):
+        inspect(update, parts - 1)
+
+
+def test_too_many_parts_are_refused_before_they_are_walked() -> None:
+    structs = MAX_PARTS + 1
+    broken = b"\x01" + write_uint(structs) + b"\x05\x00" + b"\xff" * 2 * structs
+    document = Document()
+    with pytest.raises(TooManyParts):
+        document.apply(broken)
+    assert document.encode() == EMPTY_UPDATE
+
+
+def test_what_twenty_thousand_pages_wrote_is_taken_whole() -> None:
+    sections = [b"\x01" + write_uint(2**31 + page) + b"\x00\x04\x01\x01t\x01x" for page in range(20_000)]
+    update = write_uint(len(sections)) + b"".join(sections) + b"\x00"
+    document = Document()
+    assert document.apply(update) is Verdict.APPLIED
+    place = document.place(document.state_vector())
+    assert len(decode_state_vector(place)) == 20_000
+    assert document.diff(place) == EMPTY_UPDATE
+
+
+def edits_of(clients: range) -> list[bytes]:
+    """A character from each client: the first begins a text, the others write behind its character."""
+    first, *others = clients
+    behind = write_uint(first) + b"\x00"
+    return [
+        b"\x01\x01" + write_uint(first) + b"\x00\x04\x01\x01t\x01x\x00",
+        *[b"\x01\x01" + write_uint(other) + b"\x00\x84" + behind + b"\x01x\x00" for other in others],
+    ]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_document_has_edits_of_so_many_clients_and_no_more(monkeypatch: pytest.MonkeyPatch, at_once: bool) -> None:
+    monkeypatch.setattr("crdt.document.MAX_CLIENTS", 10)
+    updates = edits_of(range(100, 112))
+    document = Document()
+    answers = document.apply_all(updates) if at_once else [answer for each in updates for answer in document.apply_all([each])]
+    assert answers[:10] == [Verdict.APPLIED] * 10
+    assert [type(answer) for answer in answers[10:]] == [TooManyClients] * 2
+    further = b"\x01\x01\x65\x01\x84\x65\x00\x01y\x00"
+    assert document.apply(further) is Verdict.APPLIED
+    assert document.apply(updates[3]) is Verdict.DUPLICATE
+
+
+def test_what_is_logged_is_taken_whatever_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crdt.document.MAX_CLIENTS", 2)
+    monkeypatch.setattr("crdt.document.MAX_PARTS", 2)
+    updates = [*edits_of(range(100, 104)), b"\x01\x01\x05\x00\x04\x01\x01u\x04" + "\U0001f600".encode() + b"\x00"]
+    document = Document()
+    assert document.apply_all(updates, logged=True) == [Verdict.APPLIED] * 5
+    for loaded in (Document.load(updates), Document.load([], document.encode())):
+        assert decode_state_vector(loaded.state_vector()) == decode_state_vector(document.state_vector())
+
+
+def test_a_state_vector_has_few_more_clients_than_a_document() -> None:
+    document = Document()
+    clocks = dict.fromkeys(range(MAX_VECTOR_CLIENTS), 1)
+    assert document.place(encode_state_vector(clocks)) == b"\x00"
+    vector = encode_state_vector(clocks | {2**50: 1})
+    for ask in (document.place, document.diff):
+        with pytest.raises(MalformedStateVector, match="more than 120000"):
+            ask(vector)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_document_contains_what_would_change_nothing(seed: int) -> None:
+    log = record(seed, edits=100)
+    document = Document()
+    document.apply_all(log[:60])
+    state = document.encode()
+    found = set()
+    for update in [*log, state, merge(log[:30]), merge(log[:80])]:
+        outcome = Document.load([state]).apply_all([update])[0]
+        contained = document.contains(update, deletions=True)
+        assert contained == (outcome is Verdict.DUPLICATE)
+        found.add(contained)
+        if inspect(update).deletes:
+            assert not document.contains(update, deletions=False)
+    assert found == {True, False}
+    assert document.encode() is state

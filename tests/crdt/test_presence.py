@@ -7,7 +7,7 @@ import json
 import pytest
 
 from crdt.errors import MalformedPresence
-from crdt.presence import Presence
+from crdt.presence import MAX_UNKNOWN, Presence
 from sync.protocol.lib0 import write_var_string, write_var_uint
 
 
@@ -93,3 +93,29 @@ def test_who_used_an_id_last_does_not_mute_who_uses_it_after_a_while() -> None:
     presence.leave("alice")
     presence.expire(62.0)
     assert presence.encode({7}) == b"\x00"
+
+
+def test_an_update_has_few_more_states_than_there_are_clients() -> None:
+    presence = Presence()
+    crowd: list[tuple[int, int, object]] = [(client, 1, {}) for client in range(MAX_UNKNOWN)]
+    presence.follow(update(*crowd), 0.0)
+    presence.follow(update(*[(client + MAX_UNKNOWN, 1, {}) for client in range(MAX_UNKNOWN)]), 0.0)
+    # What a stock client relays: everybody, and some who went.
+    everybody: list[tuple[int, int, object]] = [(client, 1, {}) for client in range(3 * MAX_UNKNOWN - 1)]
+    assert presence.apply(update(*everybody[: 2 * MAX_UNKNOWN], (2**31, 1, {})), "a", 0.0) == {2**31}
+    with pytest.raises(MalformedPresence, match="many more states"):
+        presence.apply(update(*everybody, *[(2**32 + extra, 1, {}) for extra in range(3)]), "a", 0.0)
+
+
+def test_a_flood_of_states_is_given_up_at_the_first_too_many() -> None:
+    presence = Presence()
+    broken = update(*[(client, 1, {}) for client in range(5)]) + b"\xff" * 10
+    with pytest.raises(MalformedPresence, match="more than 4 clients"):
+        presence.apply(broken, "a", 0.0)
+    assert len(presence) == 0
+
+
+def test_other_nodes_may_speak_for_many() -> None:
+    presence = Presence()
+    crowd = range(MAX_UNKNOWN + 1)
+    assert presence.follow(update(*[(client, 1, {}) for client in crowd]), 0.0) == set(crowd)

@@ -11,14 +11,12 @@ import pycrdt
 from crdt.document import Verdict
 from crdt.errors import CrdtError, MalformedUpdate
 from sync.protocol.messages import SyncStep2
-from sync.protocol.push import PushEntry, PushRequest
-from sync.rooms.catch_ups import LARGE, CatchUps
+from sync.rooms.catch_ups import LARGE
 from sync.rooms.errors import DocumentTooLarge, RoomError, UpdateTooLarge
 from sync.rooms.intake import Outcome
 from sync.rooms.limits import RoomLimits
-from sync.rooms.push import TAKEN_AT_ONCE, answer
 from sync.rooms.room import Room
-from tests.sync.rooms.kit import PATIENCE, Client, RecordingOutlet, edits, node
+from tests.sync.rooms.kit import PATIENCE, Client, edits, node
 
 SMALL = RoomLimits(poll_interval=0.02, document_bytes=10_000, update_bytes=9_000)
 
@@ -116,48 +114,6 @@ async def test_who_joins_while_too_much_is_on_its_way_waits_and_loses_nothing(tm
         for message in elsewhere.outlet.of(SyncStep2):
             elsewhere.doc.apply_update(message.update)
         assert str(elsewhere.doc.get("text", type=pycrdt.Text)) == "a" * LARGE + "b" * LARGE + "c"
-
-
-def test_a_frame_that_many_are_sent_counts_once() -> None:
-    catch_ups = CatchUps(3 * LARGE)
-    outlets = [RecordingOutlet() for _ in range(5)]
-    frame, other = bytes(2 * LARGE), bytes(2 * LARGE)
-    for outlet in outlets:
-        outlet.stuck = 1
-        catch_ups.hold(frame, outlet)
-    assert catch_ups.admits(LARGE)
-    assert not catch_ups.admits(LARGE + 1)
-    assert catch_ups.admits(LARGE - 1)
-    catch_ups.hold(other, outlets[0])
-    for outlet in outlets[1:]:
-        outlet.stuck = 0
-    catch_ups.prune()
-    assert not catch_ups.admits(LARGE)
-    outlets[0].stuck = 0
-    catch_ups.prune()
-    assert catch_ups.admits(100 * LARGE)
-
-
-class Anyone:
-    """May do everything."""
-
-    subject = ""
-
-    def can_read(self, document: str) -> bool:
-        return True
-
-    def can_write(self, document: str) -> bool:
-        return True
-
-
-async def test_a_push_for_more_documents_than_there_may_be_rooms_gets_through(tmp_path: Path) -> None:
-    limits = RoomLimits(poll_interval=0.02, rooms=TAKEN_AT_ONCE + 2)
-    async with node(tmp_path, limits) as here:
-        entries = [PushEntry(str(number), f"d{number}", None, edits("x")[0]) for number in range(4 * TAKEN_AT_ONCE)]
-        request = PushRequest("phone", entries, {}, {}, None)
-        answered = await answer(here.rooms, Anyone(), request)
-        assert {receipt.status for receipt in answered.receipts} == {"applied"}
-        assert len(here.rooms) <= limits.rooms
 
 
 async def test_edits_for_a_document_that_is_being_loaded_count_as_waiting(tmp_path: Path) -> None:

@@ -144,6 +144,47 @@ async def test_missing_causes_are_asked_for_once_and_the_acknowledgements_come_w
         assert lost not in client.outlet.updates
 
 
+async def test_causes_that_another_brings_are_noticed_and_the_rest_is_asked_for_again(tmp_path: Path) -> None:
+    async with node(tmp_path) as here:
+        behind, other = await here.client(), await here.client()
+        lost, second = edits("a", "b")
+        behind.send(second)
+        await behind.outlet.until(lambda outlet: len(outlet.of(SyncStep1)) == 2)
+        behind.room.receive(behind.peer, second, whole=True)
+        unrelated = other.edit("z")
+        other.send(unrelated)
+        await other.acknowledged(unrelated)
+        assert len(behind.outlet.of(SyncStep1)) == 2, "it was asked again though what it waits for did not come"
+        other.send(lost)
+        await behind.outlet.until(lambda outlet: len(outlet.of(SyncStep1)) == 3)
+        behind.room.receive(behind.peer, second, whole=True)
+        await behind.outlet.until(lambda outlet: outlet.updates.count(EMPTY_UPDATE) == 2)
+        assert second in behind.outlet.updates
+        assert sorted(await here.stored_text()) == ["a", "b", "z"]
+
+
+@pytest.mark.parametrize("way", ["push", "other node"])
+async def test_causes_may_come_by_push_or_from_another_node(tmp_path: Path, way: str) -> None:
+    hub = LocalBus()
+    async with node(tmp_path, bus=hub.connect()) as here, node(tmp_path, bus=hub.connect()) as there:
+        behind = await here.client()
+        lost, second = edits("a", "b")
+        behind.send(second)
+        await behind.outlet.until(lambda outlet: len(outlet.of(SyncStep1)) == 2)
+        await (here if way == "push" else there).rooms.open("d").push([lost], "", "", [None])
+        await behind.outlet.until(lambda outlet: len(outlet.of(SyncStep1)) == 3)
+
+
+async def test_causes_that_come_in_the_same_turn_are_asked_for_once(tmp_path: Path) -> None:
+    async with node(tmp_path) as here:
+        behind, other = await here.client(), await here.client()
+        lost, second = edits("a", "b")
+        behind.send(second)
+        other.send(lost)
+        await other.acknowledged(lost)
+        assert len(behind.outlet.of(SyncStep1)) == 2
+
+
 async def test_a_peer_that_never_delivers_causes_is_sent_away(tmp_path: Path) -> None:
     async with node(tmp_path) as here:
         client = await here.client()
