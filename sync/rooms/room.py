@@ -129,7 +129,7 @@ class Room:
 
     def receive(self, peer: Peer, update: bytes, *, whole: bool = False) -> None:
         """The peer sends an edit, or in answer to our question the `whole` of what it has beyond our state vector."""
-        self.inbox.add((peer, update, whole))
+        self.inbox.add((peer, update, whole, peer.grant))
         if not self.scheduled:
             self._schedule(self)
 
@@ -265,10 +265,11 @@ class Room:
     def _take_in(self, document: Document, arrivals: list[Arrival]) -> None:
         journal = self.journal
         fresh: list[tuple[Peer | None, bytes]] = []
-        for (peer, update, whole), outcome in zip(arrivals, self._node.intake.arrivals(document, arrivals), strict=True):
+        outcomes = self._node.intake.arrivals(document, arrivals)
+        for (peer, update, whole, grant), outcome in zip(arrivals, outcomes, strict=True):
             if outcome is Verdict.APPLIED:
                 fresh.append((peer, update))
-                journal.add(update, peer.author, peer.device)
+                journal.add(update, grant.author, grant.device)
                 journal.owe(journal.applied, peer, peer.acknowledgement(update, whole=whole))
             elif outcome is Verdict.DUPLICATE:
                 frame = peer.acknowledgement(update, whole=whole)

@@ -25,7 +25,7 @@ from sync.rooms.errors import (
     UpdateTooLarge,
 )
 from sync.rooms.limits import RoomLimits
-from sync.rooms.peer import MAX_CAUSELESS
+from sync.rooms.peer import MAX_CAUSELESS, Grant
 from tests.sync.rooms.kit import PATIENCE, QUICK, Client, Node, edits, node, text_of
 
 SHORT_LIVED = RoomLimits(poll_interval=0.02, idle_after=0.0)
@@ -107,6 +107,24 @@ async def test_a_readers_deletions_are_looked_up_once_for_each_time_that_it_is_a
         # What the writer wrote, and one acknowledgement.
         assert reader.outlet.updates.count(everything) == 2
         assert reader.outlet.errors == []
+
+
+async def test_an_edit_counts_as_what_its_peer_was_granted_when_it_came(tmp_path: Path) -> None:
+    async with node(tmp_path) as here:
+        here.store.loads.clear()
+        room = here.rooms.open("d")
+        client = Client(room, author="ada")
+        room.join(client.peer)
+        grants = [Grant("ada", "laptop", True), Grant("bob", "phone", True), Grant("eve", "", False), Grant("ada", "", True)]
+        sent = [client.edit(letter) for letter in "abcd"]
+        for grant, update in zip(grants, sent, strict=True):
+            client.peer.grant = grant
+            client.send(update)
+        here.store.loads.set()
+        await client.acknowledged(sent[0], sent[1])
+        await here.rooms.settle()
+        by = [(entry.author, entry.device, entry.update) for entry in await here.log()]
+        assert by == [("ada", "laptop", sent[0]), ("bob", "phone", sent[1])], "d lacks its cause, which eve might not write"
 
 
 async def test_limits_of_update_and_document_are_kept(tmp_path: Path) -> None:
