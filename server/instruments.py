@@ -21,6 +21,8 @@ def instruments(app: web.Application) -> Metrics:
     metrics.gauge("sockets", "Open WebSockets.", lambda: len(sockets))
     metrics.gauge("rooms", "Documents open on this node, in memory or resting.", lambda: len(rooms))
     metrics.gauge("pending_bytes", "Bytes applied and not yet durable.", lambda: committer.pending_bytes)
+    metrics.gauge("presence_bytes", "What awareness states take.", lambda: rooms.presence.held)
+    metrics.total("presence_passed_over", "Awareness states that found no room.", lambda: rooms.presence.passed_over)
     metrics.gauge("store_healthy", "Whether the last append succeeded (1) or not (0).", lambda: committer.healthy)
     metrics.total("commits", "Transactions of the group commit.", lambda: committer.commits)
     metrics.total("entries", "Entries made durable.", lambda: committer.entries)

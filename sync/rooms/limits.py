@@ -12,6 +12,8 @@ class RoomLimits(NamedTuple):
     document_bytes: int = 64 << 20
     presence_state_bytes: int = 64 << 10
     presence_timeout: float = 30.0
+    presence_bytes: int = 128 << 20
+    """Awareness states over all rooms; a new one that finds no room is passed over."""
     rooms: int = 10_000
     """Open rooms; the next one is refused."""
     idle_after: float = 5.0

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 
+from crdt.presence import PresenceBudget
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.committer import Committer
 from sync.rooms.errors import Overloaded, RoomError, ShuttingDown
@@ -43,8 +44,9 @@ class Rooms:
         self._lagging: dict[Room, None] = {}
         self._held_back: dict[Room, None] = {}
         self._catch_ups = CatchUps(limits.catch_up_bytes)
+        self.presence = PresenceBudget(limits.presence_bytes)
         self._services = NodeServices(
-            self._schedule, self._lags, self.committer.wake, bus.publish, Intake(limits), self._catch_ups
+            self._schedule, self._lags, self.committer.wake, bus.publish, Intake(limits), self._catch_ups, self.presence
         )
         self.full = False
         """Whether more edits wait for the store than the node may hold; see `admit`."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from crdt.document import Document, Verdict
 from crdt.errors import CrdtError, MalformedPresence, MissingCauses
+from crdt.presence import PresenceBudget
 from crdt.updates import EMPTY_UPDATE
 from sync.protocol.push import Delta
 from sync.rooms.attendance import Attendance
@@ -41,6 +42,7 @@ class NodeServices(NamedTuple):
     """`Bus.publish`."""
     intake: Intake
     catch_ups: CatchUps
+    presence: PresenceBudget
 
 
 class Room:
@@ -150,7 +152,10 @@ class Room:
 
     def _attended(self) -> Attendance:
         if self.attendance is None:
-            self.attendance = Attendance(self.audience, self._limits, self._loop, self._tell_nodes)
+            node = self._node
+            self.attendance = Attendance(
+                self.audience, self._limits, self._loop, self._tell_nodes, node.presence, node.catch_ups
+            )
         return self.attendance
 
     # What other nodes say
