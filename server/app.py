@@ -117,7 +117,7 @@ async def make_app(config: Config, worker: Worker | None = None) -> web.Applicat
         gathering = Gathering(worker.folder / METRICS, worker.number, worker.workers, metrics.exposition)
         await gathering.open()
         app[GATHERING] = gathering
-    app.router.add_routes(routes(store.check, lambda: sockets.leaving, metrics, gathering))
+    app.router.add_routes(routes(rooms.check, lambda: sockets.leaving, metrics, gathering))
     return app
 
 

@@ -23,7 +23,7 @@ def instruments(app: web.Application) -> Metrics:
     metrics.gauge("pending_bytes", "Bytes applied and not yet durable.", lambda: committer.pending_bytes)
     metrics.gauge("presence_bytes", "What awareness states take.", lambda: rooms.presence.held)
     metrics.total("presence_passed_over", "Awareness states that found no room.", lambda: rooms.presence.passed_over)
-    metrics.gauge("store_healthy", "Whether the last append succeeded (1) or not (0).", lambda: committer.healthy)
+    metrics.gauge("store_healthy", "Whether no append failed lately (1) or one did (0).", lambda: committer.healthy)
     metrics.total("commits", "Transactions of the group commit.", lambda: committer.commits)
     metrics.total("entries", "Entries made durable.", lambda: committer.entries)
     _bus(metrics, app[BUS])

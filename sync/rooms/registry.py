@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from crdt.presence import PresenceBudget
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.committer import Committer
-from sync.rooms.errors import Overloaded, RoomError, ShuttingDown
+from sync.rooms.errors import Overloaded, RoomError, ShuttingDown, StoreUnavailable
 from sync.rooms.intake import Intake
 from sync.rooms.limits import RoomLimits
 from sync.rooms.ports import Bus, News, Store
@@ -88,6 +88,12 @@ class Rooms:
         """
         while self.full:
             await asyncio.sleep(DRAIN_SECONDS)
+
+    async def check(self) -> None:
+        """Return when edits can be made durable. Raises `StoreUnavailable`."""
+        if not self.committer.healthy:
+            raise StoreUnavailable("the store did not take edits a moment ago")
+        await self.store.check()
 
     async def settle(self) -> None:
         """Return when everything applied is durable. Endless while the store is away: the caller sets a bound."""
