@@ -21,6 +21,7 @@ def instruments(app: web.Application) -> Metrics:
     metrics.gauge("sockets", "Open WebSockets.", lambda: len(sockets))
     metrics.gauge("rooms", "Documents open on this node, in memory or resting.", lambda: len(rooms))
     metrics.gauge("pending_bytes", "Bytes applied and not yet durable.", lambda: committer.pending_bytes)
+    metrics.gauge("answer_bytes", "Deltas of pulls that clients have not taken.", lambda: rooms.answers.held)
     metrics.gauge("presence_bytes", "What awareness states take.", lambda: rooms.presence.held)
     metrics.total("presence_passed_over", "Awareness states that found no room.", lambda: rooms.presence.passed_over)
     metrics.gauge("store_healthy", "Whether no append failed lately (1) or one did (0).", lambda: committer.healthy)

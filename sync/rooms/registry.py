@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from crdt.presence import PresenceBudget
+from sync.rooms.answers import Answers
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.committer import Committer
 from sync.rooms.errors import Overloaded, RoomError, ShuttingDown, StoreUnavailable
@@ -44,6 +45,7 @@ class Rooms:
         self._lagging: dict[Room, None] = {}
         self._held_back: dict[Room, None] = {}
         self._catch_ups = CatchUps(limits.catch_up_bytes)
+        self.answers = Answers(limits.answer_bytes)
         self.presence = PresenceBudget(limits.presence_bytes)
         self._services = NodeServices(
             self._schedule, self._lags, self.committer.wake, bus.publish, Intake(limits), self._catch_ups, self.presence

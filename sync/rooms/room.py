@@ -12,8 +12,9 @@ from crdt.errors import CrdtError, MalformedPresence, MissingCauses
 from crdt.presence import PresenceBudget
 from crdt.updates import EMPTY_UPDATE
 from sync.protocol.push import Delta
+from sync.rooms.answers import Answer
 from sync.rooms.attendance import Attendance
-from sync.rooms.audience import Audience
+from sync.rooms.audience import SHARED_FRAMES, Audience
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.cursor import LogCursor
 from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, RoomError
@@ -53,6 +54,7 @@ class Room:
     """
 
     __slots__ = (
+        "_deltas",
         "_due",
         "_greetings",
         "_joining",
@@ -108,6 +110,8 @@ class Room:
         self._joining: list[Peer] = []
         # The acknowledgements that go out with this turn.
         self._due: dict[Peer, bytes] = {}
+        # Deltas for who pulls from the same place before the document changes.
+        self._deltas: dict[bytes, bytes] = {}
         self.inbox = Inbox(self._loop, self._proceed)
         """Edits that wait for the document to be loaded, or to be taken together."""
 
@@ -199,12 +203,23 @@ class Room:
         finally:
             self.pins -= 1
 
-    async def pull(self, state_vector: bytes) -> Delta:
-        """What a copy with this state vector lacks, once it is durable. Raises `MalformedStateVector` or `RoomError`."""
+    async def pull(self, state_vector: bytes, answer: Answer) -> Delta:
+        """What a copy with this state vector lacks, once it is durable, held by `answer`.
+
+        Raises `MalformedStateVector` or `RoomError`.
+        """
         self.pins += 1
         try:
             document = await self.loaded()
-            update = document.diff(state_vector)
+            place = document.place(state_vector)
+            update = self._deltas.get(place)
+            if update is None:
+                answer.admit(document.size)
+                update = document.diff(place)
+                if len(self._deltas) == SHARED_FRAMES:
+                    del self._deltas[next(iter(self._deltas))]
+                self._deltas[place] = update
+            answer.hold(update)
             seq = await self.journal.wait(self.journal.applied)
             return Delta(update, seq, self.log.lineage if self.log.created else None)
         finally:
@@ -332,6 +347,7 @@ class Room:
         return outcomes
 
     def _relay(self, document: Document, updates: Sequence[tuple[Peer | None, bytes]]) -> None:
+        self._deltas.clear()
         full = self.audience.relay(updates, self._due)
         if full:
             self.audience.lag(full, document.state_vector())
@@ -403,6 +419,7 @@ class Room:
             self._left_at = self.log.document.state_vector()
         self.log.document = None
         self.audience.forget_catch_ups()
+        self._deltas.clear()
         return True
 
     def fail(self, error: RoomError) -> None:

@@ -155,7 +155,8 @@ async def test_a_push_for_more_documents_than_there_may_be_rooms_gets_through(tm
     async with node(tmp_path, limits) as here:
         entries = [PushEntry(str(number), f"d{number}", None, edits("x")[0]) for number in range(4 * TAKEN_AT_ONCE)]
         request = PushRequest("phone", entries, {}, {}, None)
-        answered = await answer(here.rooms, Anyone(), request)
+        with here.rooms.answers.begin() as held:
+            answered = await answer(here.rooms, Anyone(), request, held)
         assert {receipt.status for receipt in answered.receipts} == {"applied"}
         assert len(here.rooms) <= limits.rooms
 

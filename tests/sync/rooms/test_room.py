@@ -276,7 +276,7 @@ async def test_a_node_that_had_the_document_open_before_it_existed_takes_over_it
         early.send(mine)
         await early.outlet.until(lambda outlet: mine in outlet.updates or outlet.errors)
         assert early.outlet.errors == []
-        assert (await here.rooms.open("d").pull(b"\x00")).lineage == lineage
+        assert (await here.pull()).lineage == lineage
         assert sorted(await here.stored_text()) == ["a", "b"]
 
 
@@ -298,7 +298,7 @@ async def test_a_push_of_another_lineage_is_rejected_and_the_document_left_as_it
         room = here.rooms.open("d")
         a, b = edits("a", "b")
         await room.push([a], "", "", [None])
-        lineage = (await room.pull(b"\x00")).lineage
+        lineage = (await here.pull()).lineage
         outcomes, _ = await room.push([b, b], "", "", ["another", lineage])
         assert isinstance(outcomes[0], LineageDiffers)
         assert outcomes[0].lineage == lineage
@@ -334,7 +334,7 @@ async def test_a_load_error_fails_the_join_and_never_gives_a_blank_document(tmp_
         assert [type(error) for error in client.outlet.errors] == [StoreUnavailable]
         assert client.outlet.messages == []
         with pytest.raises(StoreUnavailable):
-            await here.rooms.open("d").pull(b"\x00")
+            await here.pull()
         here.store.away = False
         assert (await here.client()).text == "a"
 
