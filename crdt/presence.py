@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple, NoReturn
 
@@ -14,10 +13,22 @@ _NULL = b"null"
 _MAX_GONE = 4096
 _ELSEWHERE = object()
 _GONE_SECONDS = 30.0
+_GONE_BYTES = 256
 
-MAX_UNKNOWN = 4096
-"""States that an awareness update may have beyond as many as are known. Stock y-websocket clients relay everybody's states, and
-those of who went a moment ago."""
+SMALL = 1 << 10
+"""Bytes that a state counts as at least. A name, a colour and a cursor have fewer."""
+
+ROOM_BYTES = 4 << 20
+"""What the states of one room may take: those of 4,096 people who show little, or of 32 who show as much as they may."""
+
+_MAX_PARTS = ROOM_BYTES // SMALL + _MAX_GONE
+
+FIRST_CLOCK = 1 << 31
+"""The highest clock with which an id is introduced. A page that shows a change each 20 ms needs a year for it."""
+
+CLOCK_LEAP = 1 << 20
+"""How far a clock moves on at a time. Clients go on from the highest clock that they hear of their own id, so nobody may
+take another's near the end of the integers."""
 
 
 class _Entry(NamedTuple):
@@ -40,14 +51,40 @@ class _State(NamedTuple):
     renewed: float
 
 
+class PresenceBudget:
+    """How many bytes awareness states may take: those of a room, or those of all rooms that share it.
+
+    States of more than `SMALL` bytes get the one half only, so that few who show much do not hide the many.
+    """
+
+    __slots__ = ("_most", "held", "passed_over")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.held = 0
+        self.passed_over = 0
+        """States that found no room."""
+
+    def admits(self, more: int, *, small: bool) -> bool:
+        """Whether a state may take `more` bytes than are held."""
+        return self.held + more <= (self._most if small else self._most // 2)
+
+
 class Presence:
     """The states of a room: one JSON value per client id, each spoken for by the owner that introduced the id.
 
     `max_state_bytes` bounds one state's JSON text, `max_per_owner` the ids that one owner has at a time; `timeout` is
-    how many seconds a state lasts without renewal. The clock is passed in as `now`, in seconds, and never goes back.
+    how many seconds a state lasts without renewal. What finds no room in `budget`, which other rooms may share, or in
+    this room's `ROOM_BYTES`, is passed over. The clock is passed in as `now`, in seconds, and never goes back.
     """
 
-    def __init__(self, max_state_bytes: int = 65536, timeout: float = 30.0, max_per_owner: int = 4) -> None:
+    def __init__(
+        self,
+        max_state_bytes: int = 65536,
+        timeout: float = 30.0,
+        max_per_owner: int = 4,
+        budget: PresenceBudget | None = None,
+    ) -> None:
         self._max_state_bytes = max_state_bytes
         self._timeout = timeout
         self._max_per_owner = max_per_owner
@@ -57,6 +94,13 @@ class Presence:
         # They are forgotten after a while, lest whoever used an id last mutes all who use it after him.
         self._gone: dict[int, tuple[int, float]] = {}
         self._now = 0.0
+        self._here = PresenceBudget(ROOM_BYTES)
+        self._everywhere = budget or PresenceBudget(ROOM_BYTES)
+
+    @property
+    def held(self) -> int:
+        """The bytes that the states count as; an update with all of them is hardly larger."""
+        return self._here.held
 
     def __len__(self) -> int:
         return len(self._states)
@@ -83,9 +127,9 @@ class Presence:
         self._now = now
         news: dict[int, _Entry] = {}
         removed: set[int] = set()
-        bounded = owner is not _ELSEWHERE
+        owned = self._owned.get(owner, set())
         try:
-            for entry in self._decode(update, len(self._states) + MAX_UNKNOWN if bounded else math.inf):
+            for entry in self._decode(update):
                 if self._is_news(entry, owner):
                     if entry.client in news:
                         raise Malformed("it has two states for one client")
@@ -93,20 +137,13 @@ class Presence:
                     news[entry.client] = entry
                     if entry.removes:
                         removed.add(entry.client)
-                    if bounded and len(news) - len(removed) > self._max_per_owner:
-                        raise Malformed(f"one connection speaks for more than {self._max_per_owner} clients")
+                    elif owner is not _ELSEWHERE and len(news) - len(removed) > self._max_per_owner:
+                        break
         except Malformed as error:
             raise MalformedPresence(str(error)) from error
-        if bounded and len((self._owned.get(owner, set()) | news.keys()) - removed) > self._max_per_owner:
+        if owner is not _ELSEWHERE and len((owned | news.keys()) - removed) > self._max_per_owner:
             raise MalformedPresence(f"one connection speaks for more than {self._max_per_owner} clients")
-        for client, entry in news.items():
-            if client in removed:
-                self._remove(client, entry.clock)
-            else:
-                self._states[client] = _State(entry.clock, entry.encoded, owner, now)
-                self._owned.setdefault(owner, set()).add(client)
-                self._gone.pop(client, None)
-        return set(news)
+        return {client for client, entry in news.items() if self._take(entry, owner)}
 
     def leave(self, owner: Hashable) -> set[int]:
         """Remove all states of an owner that went; gives their ids."""
@@ -123,8 +160,15 @@ class Presence:
         for client in expired:
             self._remove(client, self._states[client].clock)
         while self._gone and next(iter(self._gone.values()))[1] <= now - _GONE_SECONDS:
-            del self._gone[next(iter(self._gone))]
+            self._forget(next(iter(self._gone)))
         return expired
+
+    def clear(self) -> None:
+        """Forget everything, and give its room back."""
+        self._states.clear()
+        self._owned.clear()
+        self._gone.clear()
+        self._count(-self.held)
 
     def encode(self, ids: Iterable[int] | None = None) -> bytes:
         """An awareness update with the states of `ids` (default: all), null for those that went lately."""
@@ -136,11 +180,11 @@ class Presence:
                 parts.append(write_uint(client) + write_uint(self._gone[client][0]) + b"\x04" + _NULL)
         return write_uint(len(parts)) + b"".join(parts)
 
-    def _decode(self, update: bytes, most: float) -> Iterable[_Entry]:
+    def _decode(self, update: bytes) -> Iterable[_Entry]:
         reader = Reader(update)
         count = reader.count(3)
-        if count > most:
-            raise Malformed("it has many more states than there are clients here")
+        if count > _MAX_PARTS:
+            raise Malformed("it has more states than a room can have")
         for _ in range(count):
             start = reader.pos
             client = reader.uint(MAX_CLIENT)
@@ -154,21 +198,54 @@ class Presence:
         state = self._states.get(entry.client)
         if state is None:
             clock, went = self._gone.get(entry.client, (0, 0.0))
-            return not entry.removes and (entry.clock > clock or went <= self._now - _GONE_SECONDS)
+            if entry.removes or entry.clock > max(FIRST_CLOCK, clock + CLOCK_LEAP):
+                return False
+            return entry.clock > clock or went <= self._now - _GONE_SECONDS
         if state.owner != owner:
             return False
-        return entry.clock > state.clock or (entry.clock == state.clock and entry.removes)
+        return state.clock < entry.clock <= state.clock + CLOCK_LEAP or (entry.clock == state.clock and entry.removes)
+
+    def _take(self, entry: _Entry, owner: Hashable) -> bool:
+        """Take in what is news, if there is room for it."""
+        client = entry.client
+        if entry.removes:
+            self._remove(client, entry.clock)
+            return True
+        known = self._states.get(client)
+        more = _cost(entry.encoded) - (_cost(known.encoded) if known is not None else 0)
+        small = len(entry.encoded) <= SMALL
+        if more > 0 and not (self._here.admits(more, small=small) and self._everywhere.admits(more, small=small)):
+            self._everywhere.passed_over += 1
+            return False
+        self._count(more)
+        self._states[client] = _State(entry.clock, entry.encoded, owner, self._now)
+        self._owned.setdefault(owner, set()).add(client)
+        if client in self._gone:
+            self._forget(client)
+        return True
+
+    def _count(self, more: int) -> None:
+        self._here.held += more
+        self._everywhere.held += more
+
+    def _forget(self, client: int) -> None:
+        del self._gone[client]
+        self._count(-_GONE_BYTES)
 
     def _remove(self, client: int, clock: int) -> None:
         state = self._states.pop(client)
+        self._count(_GONE_BYTES - _cost(state.encoded))
         owned = self._owned[state.owner]
         owned.remove(client)
         if not owned:
             del self._owned[state.owner]
-        self._gone.pop(client, None)
         self._gone[client] = clock, self._now
-        if len(self._gone) > _MAX_GONE:
-            del self._gone[next(iter(self._gone))]
+        if len(self._gone) > _MAX_GONE or not self._everywhere.admits(0, small=False):
+            self._forget(next(iter(self._gone)))
+
+
+def _cost(encoded: bytes) -> int:
+    return max(SMALL, len(encoded))
 
 
 def _check_json(text: bytes) -> None:

@@ -45,6 +45,7 @@ from server.web.context import (
     VERIFIER,
 )
 from server.web.document_socket import document_socket
+from server.web.encodings import plain_bodies
 from server.web.health import routes
 from server.web.host import known_hosts
 from server.web.problem import middleware
@@ -95,7 +96,7 @@ async def make_app(config: Config, worker: Worker | None = None) -> web.Applicat
     )
     counters = Counters()
     sockets = Sockets(limits.max_connections, limits.max_update_bytes)
-    app = web.Application(middlewares=[middleware(counters), known_hosts(config)])
+    app = web.Application(middlewares=[middleware(counters), plain_bodies(counters), known_hosts(config)])
     app[BODIES] = Bodies(limits)
     app[CONFIG] = config
     app[STORE] = store
@@ -117,7 +118,7 @@ async def make_app(config: Config, worker: Worker | None = None) -> web.Applicat
         gathering = Gathering(worker.folder / METRICS, worker.number, worker.workers, metrics.exposition)
         await gathering.open()
         app[GATHERING] = gathering
-    app.router.add_routes(routes(store.check, lambda: sockets.leaving, metrics, gathering))
+    app.router.add_routes(routes(rooms.check, lambda: sockets.leaving, metrics, gathering))
     return app
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from server.access.revocations import Admission, Revocations
 from server.tokens import Claims, TokenError, TokenExpired, TokenRevoked
-from sync.rooms.peer import Peer
+from sync.rooms.peer import Grant, Peer
 from sync.rooms.room import Room
 
 RENEWAL_SECONDS = 30.0
@@ -47,8 +47,7 @@ class Membership:
         """Go by these claims from now on: a renewed token, verified in this turn of the loop."""
         self._let_go()
         self._admission = self._revocations.admit(claims, self._revoked)
-        self.peer.can_write = claims.can_write(self.room.name)
-        self.peer.author = claims.subject
+        self.peer.grant = Grant(claims.subject, self.peer.grant.device, claims.can_write(self.room.name))
         if claims.expires_at is not None:
             loop = asyncio.get_running_loop()
             left = max(0.0, claims.expires_at - time.time())

@@ -26,6 +26,7 @@ _HTTP_CODES = {
     405: "method-not-allowed",
     408: "request-timeout",
     413: "request-entity-too-large",
+    415: "unsupported-media-type",
     431: "request-header-fields-too-large",
 }
 """Spelt out, since codes are stable: the phrases of `http.HTTPStatus` change from one Python to the next."""
@@ -47,12 +48,12 @@ def middleware(counters: Counters) -> Middleware:
         except web.HTTPException as error:
             if error.status < 400:
                 raise
-            return refusal(error, counters, _where(request))
+            return refusal(error, counters, where(request))
         except Exception as error:
             if isinstance(request.writer, StreamWriter) and request.writer.output_size > 0:
                 raise  # part of another answer has gone out already; aiohttp logs this and cuts the connection
             if errors.answer(error) is not errors.INTERNAL:
-                return problem(error, counters, _where(request))
+                return problem(error, counters, where(request))
             counters.requests_failed += 1
             return _incident(request)
 
@@ -84,13 +85,13 @@ def problem(error: Exception, counters: Counters, where: Mapping[str, str]) -> w
 
 def _incident(request: web.Request) -> web.Response:
     incident = secrets.token_hex(8)
-    log.exception("request failed", extra={"incident": incident, **_where(request)})
+    log.exception("request failed", extra={"incident": incident, **where(request)})
     row = errors.INTERNAL
     detail = "Nothing that was acknowledged is lost. The server's log says more under the id of this incident."
     return _response(row.status, "internal", row.title, detail, {"incident": incident})
 
 
-def _where(request: web.Request) -> dict[str, str]:
+def where(request: web.Request) -> dict[str, str]:
     """The method, and the pattern that the address matches: the address itself may hold a token."""
     resource = request.match_info.route.resource
     return {"method": request.method, "resource": resource.canonical if resource else ""}

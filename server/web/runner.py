@@ -1,4 +1,4 @@
-"""aiohttp's server with our limits on a request's head, and with our answer to what is no request at all."""
+"""aiohttp's server with our limits on a request's head, bodies as they come, and our answer to what is no request at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Runner(web.AppRunner):
 
     def __init__(self, app: web.Application, **settings: Any) -> None:
         limits: dict[str, Any] = {"max_line_size": MAX_LINE_BYTES, "max_field_size": MAX_LINE_BYTES, "max_headers": MAX_HEADERS}
-        super().__init__(app, **limits, **settings)
+        super().__init__(app, auto_decompress=False, **limits, **settings)
 
     async def _make_server(self) -> web.Server:
         return _Server(await super()._make_server(), self.app[COUNTERS])
@@ -64,6 +64,6 @@ class _Protocol(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **fields: Any) -> None:
-        # A body that cannot be decoded was answered, and is met again where aiohttp reads it to its end.
+        # A body that cannot be read was answered, and is met again where aiohttp reads it to its end.
         if not isinstance(fields.get("exc_info"), HttpProcessingError | web.RequestPayloadError):
             super().log_exception(*args, **fields)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
@@ -12,7 +12,6 @@ import msgpack  # type: ignore[import-untyped]
 from sync.protocol.errors import BadRequest, UnsupportedContentType
 from sync.protocol.push import (
     MAX_ENTRIES,
-    Delta,
     Entries,
     Pull,
     PushAnswer,
@@ -26,6 +25,9 @@ from sync.protocol.push import (
 
 MSGPACK: Final = "application/msgpack"
 JSON: Final = "application/json"
+
+PIECE: Final = 1 << 16
+"""Bytes of a delta that are written at a time."""
 
 # Containers cost many times their encoded size in memory. So `entries` and `pull` are read item by item, each entry is
 # checked as soon as it is read, and containers inside of one leave nothing behind.
@@ -43,19 +45,14 @@ def decode_push(body: bytes, content_type: str, *, max_entries: int = MAX_ENTRIE
     return _decode_msgpack(body, max_entries) if kind == MSGPACK else _decode_json(body, max_entries)
 
 
-def encode_answer(answer: PushAnswer, content_type: str) -> bytes:
-    """An answer, written like the request whose `content_type` this is. Raises `UnsupportedContentType`."""
-    document = {
-        "receipts": [_receipt(receipt) for receipt in answer.receipts],
-        "deltas": {doc: _delta(delta) for doc, delta in answer.deltas.items()},
-        "changed": [{"doc": changed.doc, "seq": changed.seq} for changed in answer.changed],
-        "cursor": answer.cursor,
-        "more": answer.more,
-    }
-    if _media_type(content_type) == MSGPACK:
-        packed: bytes = msgpack.packb(document)
-        return packed
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_to_base64).encode()
+def encode_answer(answer: PushAnswer, content_type: str) -> Iterator[bytes | memoryview]:
+    """An answer, written like the request whose `content_type` this is. Raises `UnsupportedContentType` at once.
+
+    It comes in pieces, each made when it is asked for: a delta may have many MiB, several answers may hold the same, and a
+    client may take its time.
+    """
+    write = _write_msgpack if _media_type(content_type) == MSGPACK else _write_json
+    return _gathered(write(answer))
 
 
 def _media_type(content_type: str) -> str:
@@ -154,15 +151,72 @@ def _from_base64(text: object) -> bytes | None:
         return None
 
 
-def _to_base64(value: bytes) -> str:
-    return binascii.b2a_base64(value, newline=False).decode()
+def _gathered(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The parts, of which small ones are put together."""
+    waiting = bytearray()
+    for part in parts:
+        if len(part) == PIECE:
+            if waiting:
+                yield bytes(waiting)
+                waiting.clear()
+            yield part
+        else:
+            waiting += part
+            if len(waiting) >= PIECE:
+                yield bytes(waiting)
+                waiting.clear()
+    yield bytes(waiting)
+
+
+def _write_msgpack(answer: PushAnswer) -> Iterator[bytes | memoryview]:
+    packer = msgpack.Packer()
+    rest = {"changed": _changed(answer), "cursor": answer.cursor, "more": answer.more}
+    yield packer.pack_map_header(2 + len(rest))
+    yield packer.pack("receipts") + packer.pack([_receipt(receipt) for receipt in answer.receipts])
+    yield packer.pack("deltas") + packer.pack_map_header(len(answer.deltas))
+    for doc, delta in answer.deltas.items():
+        yield packer.pack(doc)
+        if isinstance(delta, Refusal):
+            yield packer.pack(delta._asdict())
+            continue
+        # "bin 32" of the MessagePack specification.
+        yield packer.pack_map_header(3) + packer.pack("update") + b"\xc6" + len(delta.update).to_bytes(4, "big")
+        yield from _slices(delta.update, PIECE)
+        yield packer.pack("seq") + packer.pack(delta.seq) + packer.pack("lineage") + packer.pack(delta.lineage)
+    for key, value in rest.items():
+        yield packer.pack(key) + packer.pack(value)
+
+
+def _write_json(answer: PushAnswer) -> Iterator[bytes]:
+    yield b'{"receipts":' + _json([_receipt(receipt) for receipt in answer.receipts]) + b',"deltas":{'
+    comma = b""
+    for doc, delta in answer.deltas.items():
+        yield comma + _json(doc) + b":"
+        comma = b","
+        if isinstance(delta, Refusal):
+            yield _json(delta._asdict())
+            continue
+        yield b'{"update":"'
+        for part in _slices(delta.update, PIECE // 4 * 3):
+            yield binascii.b2a_base64(part, newline=False)
+        yield b'","seq":%d,"lineage":%b}' % (delta.seq, _json(delta.lineage))
+    yield b'},"changed":%b,"cursor":%b,"more":%b}' % (_json(_changed(answer)), _json(answer.cursor), _json(answer.more))
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _slices(update: bytes, size: int) -> Iterator[memoryview]:
+    view = memoryview(update)
+    return (view[start : start + size] for start in range(0, len(update), size))
+
+
+def _changed(answer: PushAnswer) -> list[dict[str, object]]:
+    return [{"doc": changed.doc, "seq": changed.seq} for changed in answer.changed]
 
 
 def _receipt(receipt: Receipt) -> Mapping[str, object]:
     if receipt.code is None:
         return {"id": receipt.id, "status": receipt.status, "seq": receipt.seq}
     return {"id": receipt.id, "status": receipt.status, "code": receipt.code, "reason": receipt.reason}
-
-
-def _delta(delta: Delta | Refusal) -> Mapping[str, object]:
-    return delta._asdict()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from crdt.presence import Presence
+from crdt.presence import Presence, PresenceBudget
 from sync.protocol.frame import binary
 from sync.rooms.audience import Audience
+from sync.rooms.catch_ups import CatchUps
 from sync.rooms.limits import RoomLimits
 from sync.rooms.peer import Peer
 
@@ -22,7 +23,18 @@ GATHER_MOST = 0.1
 class Attendance:
     """Who is here, and telling the others."""
 
-    __slots__ = ("_audience", "_backlog_limit", "_changed", "_loop", "_ours", "_presence", "_tell_others", "_timer")
+    __slots__ = (
+        "_audience",
+        "_backlog_limit",
+        "_catch_ups",
+        "_changed",
+        "_loop",
+        "_ours",
+        "_presence",
+        "_shown",
+        "_tell_others",
+        "_timer",
+    )
 
     def __init__(
         self,
@@ -30,13 +42,18 @@ class Attendance:
         limits: RoomLimits,
         loop: asyncio.AbstractEventLoop,
         tell_others: Callable[[bytes], None],
+        budget: PresenceBudget,
+        catch_ups: CatchUps,
     ) -> None:
-        """`tell_others` is given awareness updates for the other nodes."""
+        """`tell_others` is given awareness updates for the other nodes; `budget` and `catch_ups` are the node's."""
         self._audience = audience
         self._tell_others = tell_others
         self._backlog_limit = limits.backlog_bytes
         self._loop = loop
-        self._presence = Presence(limits.presence_state_bytes, limits.presence_timeout)
+        self._catch_ups = catch_ups
+        self._presence = Presence(limits.presence_state_bytes, limits.presence_timeout, budget=budget)
+        # The frame that who comes next is shown too, until anything changes, and its dialect and address.
+        self._shown: tuple[str, str, bytes] | None = None
         self._changed: set[int] = set()
         # Of those that changed, the ones that the other nodes have to be told of.
         self._ours: set[int] = set()
@@ -75,12 +92,24 @@ class Attendance:
         self._tell(self._presence.expire(self._loop.time()))
 
     def show(self, peer: Peer) -> None:
-        """Send the peer everybody's state, unless its transport holds too much already: states are renewed anyway."""
-        if len(self._presence) and peer.outlet.backlog() <= self._backlog_limit:
-            peer.outlet.write(binary(peer.dialect.awareness(peer.address, self._presence.encode())))
+        """Send the peer everybody's state, unless its transport or the node holds too much: states are renewed anyway."""
+        if not len(self._presence) or peer.outlet.backlog() > self._backlog_limit:
+            return
+        channel = peer.dialect.name, peer.address
+        if self._shown is not None and self._shown[:2] == channel:
+            frame = self._shown[2]
+        elif self._catch_ups.admits(self._presence.held):
+            frame = binary(peer.dialect.awareness(peer.address, self._presence.encode()))
+            self._shown = *channel, frame
+        else:
+            return
+        peer.outlet.write(frame)
+        self._catch_ups.hold(frame, peer.outlet)
 
     def close(self) -> None:
-        """Send nothing any more."""
+        """Send nothing any more, and hold nothing."""
+        self._presence.clear()
+        self._shown = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -88,6 +117,7 @@ class Attendance:
     def _tell(self, changed: set[int]) -> None:
         if not changed:
             return
+        self._shown = None
         self._changed |= changed
         if self._timer is None:
             delay = min(GATHER_MOST, GATHER_PER_PEER * len(self._audience))

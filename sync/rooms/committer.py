@@ -18,6 +18,10 @@ RETRY_FIRST = 0.05
 RETRY_MOST = 2.0
 """Seconds between attempts while the store is away, doubling from the first to the most."""
 
+SETTLED_SECONDS = 3.0
+"""How long no append fails, longer than `RETRY_MOST`, before a store that failed counts as well again. A full disk takes the
+small appends and fails the large ones."""
+
 GIVE_WAY_LEAST = 0.03
 """Seconds for which a contended document rests after an append; as long as the append took, if that is longer."""
 
@@ -27,7 +31,7 @@ class Committer:
 
     One append is under way at a time. What arrives meanwhile gathers by itself and goes with the next, so a commit is as
     large as the store is slow, and as soon as possible when it is not. While the store is away everything waits, nothing
-    is acknowledged, and `healthy` is False.
+    is acknowledged, and `healthy` is False until it has stayed back for a while.
 
     A document is *contended* when another node lost a turn at it. That node has to read on before its next try, so whoever
     was first would be first again for as long as it has edits, and the other's would not become durable. Hence contended
@@ -48,7 +52,8 @@ class Committer:
         # Those that rest so that other nodes have a turn.
         self._resting: dict[LogCursor, None] = {}
         self.healthy = True
-        """Whether the last attempt to append succeeded."""
+        """False from an append that failed until none has for `SETTLED_SECONDS`, or nothing is left to append."""
+        self._settling: asyncio.TimerHandle | None = None
         self.commits = 0
         self.entries = 0
 
@@ -66,6 +71,8 @@ class Committer:
     async def close(self) -> None:
         """Stop, after the snapshots under way. What is pending then is not durable and was not acknowledged."""
         self.task.cancel()
+        if self._settling is not None:
+            self._settling.cancel()
         await asyncio.gather(self.task, *self._housekeeping, return_exceptions=True)
 
     async def _run(self) -> None:
@@ -75,6 +82,8 @@ class Committer:
             await self._work.wait()
             cursors, batch = self._gather()
             if not batch:
+                if not self._unsettled:
+                    self._settle()
                 continue
             begun = loop.time()
             try:
@@ -83,6 +92,9 @@ class Committer:
                 if self.healthy:
                     log.error("store unavailable, edits wait", extra={"reason": error.reason})
                 self.healthy = False
+                if self._settling is not None:
+                    self._settling.cancel()
+                    self._settling = None
                 await asyncio.sleep(retry)
                 retry = min(RETRY_MOST, retry * 2)
                 for cursor in cursors:
@@ -91,9 +103,7 @@ class Committer:
             except StoreCorrupted as error:
                 self._corrupted(cursors, error)
                 continue
-            if not self.healthy:
-                log.info("store available again")
-            self.healthy = True
+            self._settle()
             retry = RETRY_FIRST
             self.commits += 1
             seconds = loop.time() - begun
@@ -104,6 +114,15 @@ class Committer:
                     self._appended(cursor, append)
                 else:
                     cursor.conflicted(result)
+
+    def _settle(self) -> None:
+        if not self.healthy and self._settling is None:
+            self._settling = asyncio.get_running_loop().call_later(SETTLED_SECONDS, self._settled)
+
+    def _settled(self) -> None:
+        self._settling = None
+        self.healthy = True
+        log.info("store available again")
 
     def _give_way(self, cursor: LogCursor, seconds: float) -> None:
         if not self._resting:

@@ -133,6 +133,8 @@ class LogCursor:
         """Nothing is appended or read any more, and whoever waits for what is not durable is told."""
         self.error = error
         self.journal.fail(error)
+        # What it had pending counts no more.
+        self._wake(self)
         self._failed(error)
 
     def close(self) -> None:

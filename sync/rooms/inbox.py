@@ -57,9 +57,9 @@ class Inbox:
             return arrivals
         if self._timer is None:
             self._timer = self._loop.call_at(self._not_before, self._expired)
-        large = {peer for peer, update, _ in arrivals if len(update) >= LARGE}
+        large = {peer for peer, update, _, _ in arrivals if len(update) >= LARGE}
         self._arrivals = [arrival for arrival in arrivals if arrival[0] in large]
-        self.bytes = sum(len(update) for _, update, _ in self._arrivals)
+        self.bytes = sum(len(update) for _, update, _, _ in self._arrivals)
         return [arrival for arrival in arrivals if arrival[0] not in large]
 
     def applied(self) -> None:

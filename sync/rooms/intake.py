@@ -10,13 +10,13 @@ from crdt.updates import EMPTY_UPDATE
 from sync.rooms.cuts import Cuts
 from sync.rooms.errors import DocumentTooLarge, Forbidden, RoomError, UpdateTooLarge
 from sync.rooms.limits import RoomLimits
-from sync.rooms.peer import Peer
+from sync.rooms.peer import Grant, Peer
 
 Outcome = Verdict | CrdtError | RoomError
 """What became of one update."""
 
-Arrival = tuple[Peer, bytes, bool]
-"""A peer, an update of its, and whether that is all that the peer has beyond what we had."""
+Arrival = tuple[Peer, bytes, bool, Grant]
+"""A peer, an update of its, whether that is all that the peer has beyond what we had, and what it was granted as it came."""
 
 
 class Intake:
@@ -36,8 +36,8 @@ class Intake:
         updates: list[bytes] = []
         size = document.size
         largest = self._limits.update_bytes
-        for peer, update, _ in arrivals:
-            if not peer.can_write or len(update) > largest:
+        for _, update, _, grant in arrivals:
+            if not grant.can_write or len(update) > largest:
                 break
             size += len(update)
             updates.append(update)
@@ -45,9 +45,9 @@ class Intake:
             if size <= self._limits.document_bytes:
                 return self._cuts.apply(document, updates)
         forbidden = {
-            index for index, arrival in enumerate(arrivals) if not arrival[0].can_write and not _is_harmless(document, arrival)
+            index for index, arrival in enumerate(arrivals) if not arrival[3].can_write and not _is_harmless(document, arrival)
         }
-        return self.updates(document, [update for _, update, _ in arrivals], forbidden)
+        return self.updates(document, [update for _, update, _, _ in arrivals], forbidden)
 
     def updates(self, document: Document, updates: Sequence[bytes], forbidden: set[int] | None = None) -> list[Outcome]:
         """Apply updates, in one go, but those whose index is `forbidden`; an outcome for each."""
@@ -78,7 +78,7 @@ class Intake:
 
 def _is_harmless(document: Document, arrival: Arrival) -> bool:
     """Whether a reader says only what we have already; its deletions are looked up once each time that we ask for them."""
-    peer, update, whole = arrival
+    peer, update, whole, _ = arrival
     if update == EMPTY_UPDATE:
         return True
     answers, peer.asked = peer.asked and whole, peer.asked and not whole

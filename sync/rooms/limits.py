@@ -12,6 +12,8 @@ class RoomLimits(NamedTuple):
     document_bytes: int = 64 << 20
     presence_state_bytes: int = 64 << 10
     presence_timeout: float = 30.0
+    presence_bytes: int = 128 << 20
+    """Awareness states over all rooms; a new one that finds no room is passed over."""
     rooms: int = 10_000
     """Open rooms; the next one is refused."""
     idle_after: float = 5.0
@@ -20,6 +22,8 @@ class RoomLimits(NamedTuple):
     """A peer whose transport holds more than this is no longer written to: it lags, and catches up with one diff."""
     catch_up_bytes: int = 256 << 20
     """Large frames on their way to peers that have not taken them, over all rooms; who joins beyond it waits."""
+    answer_bytes: int = 256 << 20
+    """Deltas of pulls on their way to clients that have not taken them; beyond it, pulls are to come back."""
     pending_bytes: int = 64 << 20
     """Applied edits that wait for the store, over all rooms of the node; beyond it, nobody is read from."""
     poll_interval: float = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from crdt.updates import EMPTY_UPDATE
 from sync.protocol.dialect import Dialect
@@ -14,10 +15,18 @@ MAX_CAUSELESS = 1000
 """Updates without their causes that a peer may send before it delivers the causes."""
 
 
+class Grant(NamedTuple):
+    """What a peer's token says of it. `author` and `device` are written to the log with what the peer sends."""
+
+    author: str
+    device: str
+    can_write: bool
+
+
 class Peer:
     """A cursor on a document, moved along by its room.
 
-    `author` and `device` are written to the log with what the peer sends; `can_write` is what it was granted. `behind` is
+    `grant` holds for what the peer sends from now on: a token may be followed by another account's. `behind` is
     None while the peer has all that the room has; otherwise the state vector to catch it up from. A new peer is *silent*:
     it gets nothing before it has told its state vector, since Yjs clients cannot take updates in the middle of a handshake.
     """
@@ -25,12 +34,10 @@ class Peer:
     __slots__ = (
         "address",
         "asked",
-        "author",
         "behind",
-        "can_write",
         "causeless",
-        "device",
         "dialect",
+        "grant",
         "missing",
         "outlet",
         "silent",
@@ -42,9 +49,7 @@ class Peer:
         self.outlet = outlet
         self.dialect = dialect
         self.address = address
-        self.author = author
-        self.device = device
-        self.can_write = can_write
+        self.grant = Grant(author, device, can_write)
         self.behind: bytes | None = None
         self.silent = True
         self.causeless = 0

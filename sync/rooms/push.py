@@ -9,6 +9,7 @@ from typing import Protocol
 from crdt.document import Verdict
 from crdt.errors import CrdtError
 from sync.protocol.push import Changed, Delta, PushAnswer, PushEntry, PushRequest, Receipt, Refusal
+from sync.rooms.answers import Answer
 from sync.rooms.errors import AnswerFull, Forbidden, RoomError
 from sync.rooms.registry import Rooms
 
@@ -42,18 +43,16 @@ PATIENCE_SECONDS = 10.0
 PULLED_AT_ONCE = 4
 """Documents whose deltas are made at a time."""
 
-ANSWER_BYTES = 16 << 20
-"""Once the deltas of an answer are larger than this, no further ones are added."""
 
-
-async def answer(rooms: Rooms, access: Access, request: PushRequest) -> PushAnswer:
+async def answer(rooms: Rooms, access: Access, request: PushRequest, held: Answer) -> PushAnswer:
     """Apply the entries, in order for each document, and gather what the client lacks once all of it is durable.
 
+    `held` counts the deltas: the caller ends it when the client has them.
     Nothing is raised for a bad entry: it is rejected, and those behind it are taken. The same request again changes nothing.
     Raises a transient `RoomError` when the whole should be tried again later; then nobody was told that anything is durable.
     """
     receipts = await _take(rooms, access, request)
-    deltas = await _pull(rooms, access, request.pull)
+    deltas = await _pull(rooms, access, request.pull, held)
     changed: list[Changed] = []
     cursor, more = request.since, False
     if request.since is not None:
@@ -119,30 +118,34 @@ def _rejected(entry: PushEntry, error: CrdtError | RoomError) -> Receipt:
     return Receipt(entry.id, "rejected", None, error.code, error.reason)
 
 
-async def _pull(rooms: Rooms, access: Access, wanted: Mapping[str, bytes]) -> dict[str, Delta | Refusal]:
-    """Deltas in the order of `wanted`, as many as one answer holds and at least one."""
+async def _pull(rooms: Rooms, access: Access, wanted: Mapping[str, bytes], held: Answer) -> dict[str, Delta | Refusal]:
+    """Deltas in the order of `wanted`, as many as one answer holds, and the first."""
     deltas: dict[str, Delta | Refusal] = {}
-    size = 0
     names = list(wanted)
-    for start in range(0, len(names), PULLED_AT_ONCE):
-        if size > ANSWER_BYTES:
-            deltas |= dict.fromkeys(names[start:], Refusal(AnswerFull.code, "the answer is full; ask for this in another"))
+    # The first alone, so that none of those behind it takes its room.
+    group, names = names[:1], names[1:]
+    while group:
+        if held.full:
+            deltas |= dict.fromkeys(group + names, Refusal(AnswerFull.code, "the answer is full; ask for this in another"))
             break
-        group = names[start : start + PULLED_AT_ONCE]
-        found = await asyncio.gather(*[_delta(rooms, access, document, wanted[document]) for document in group])
-        size += sum(len(each.update) for each in found if isinstance(each, Delta))
-        deltas |= zip(group, found, strict=True)
+        async with asyncio.TaskGroup() as pulling:
+            found = [pulling.create_task(_delta(rooms, access, document, wanted[document], held)) for document in group]
+        for document, task in zip(group, found, strict=True):
+            delta = task.result()
+            if isinstance(delta, RoomError):
+                raise delta
+            deltas[document] = delta
+        group, names = names[:PULLED_AT_ONCE], names[PULLED_AT_ONCE:]
     return deltas
 
 
-async def _delta(rooms: Rooms, access: Access, document: str, state_vector: bytes) -> Delta | Refusal:
+async def _delta(rooms: Rooms, access: Access, document: str, state_vector: bytes, held: Answer) -> Delta | Refusal | RoomError:
+    """A transient error is returned, lest it end the tasks beside it."""
     if not access.can_read(document):
         return Refusal(Forbidden.code, "this token may not read the document")
     try:
-        return await rooms.open(document).pull(state_vector)
+        return await rooms.open(document).pull(state_vector, held)
     except CrdtError as error:
         return Refusal(error.code, error.reason)
     except RoomError as error:
-        if error.transient:
-            raise
-        return Refusal(error.code, error.reason)
+        return error if error.transient else Refusal(error.code, error.reason)

@@ -7,9 +7,11 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 
+from crdt.presence import PresenceBudget
+from sync.rooms.answers import Answers
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.committer import Committer
-from sync.rooms.errors import Overloaded, RoomError, ShuttingDown
+from sync.rooms.errors import Overloaded, RoomError, ShuttingDown, StoreUnavailable
 from sync.rooms.intake import Intake
 from sync.rooms.limits import RoomLimits
 from sync.rooms.ports import Bus, News, Store
@@ -43,8 +45,10 @@ class Rooms:
         self._lagging: dict[Room, None] = {}
         self._held_back: dict[Room, None] = {}
         self._catch_ups = CatchUps(limits.catch_up_bytes)
+        self.answers = Answers(limits.answer_bytes)
+        self.presence = PresenceBudget(limits.presence_bytes)
         self._services = NodeServices(
-            self._schedule, self._lags, self.committer.wake, bus.publish, Intake(limits), self._catch_ups
+            self._schedule, self._lags, self.committer.wake, bus.publish, Intake(limits), self._catch_ups, self.presence
         )
         self.full = False
         """Whether more edits wait for the store than the node may hold; see `admit`."""
@@ -86,6 +90,12 @@ class Rooms:
         """
         while self.full:
             await asyncio.sleep(DRAIN_SECONDS)
+
+    async def check(self) -> None:
+        """Return when edits can be made durable. Raises `StoreUnavailable`."""
+        if not self.committer.healthy:
+            raise StoreUnavailable("the store did not take edits a moment ago")
+        await self.store.check()
 
     async def settle(self) -> None:
         """Return when everything applied is durable. Endless while the store is away: the caller sets a bound."""

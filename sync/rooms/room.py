@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 from crdt.document import Document, Verdict
 from crdt.errors import CrdtError, MalformedPresence, MissingCauses, TooManyCuts
+from crdt.presence import PresenceBudget
 from crdt.updates import EMPTY_UPDATE
 from sync.protocol.push import Delta
+from sync.rooms.answers import Answer
 from sync.rooms.attendance import Attendance
-from sync.rooms.audience import Audience
+from sync.rooms.audience import SHARED_FRAMES, Audience
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.cursor import LogCursor
 from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, Overloaded, RoomError, StoreUnavailable
@@ -44,6 +46,7 @@ class NodeServices(NamedTuple):
     """`Bus.publish`."""
     intake: Intake
     catch_ups: CatchUps
+    presence: PresenceBudget
 
 
 class Room:
@@ -54,6 +57,7 @@ class Room:
     """
 
     __slots__ = (
+        "_deltas",
         "_due",
         "_greetings",
         "_joining",
@@ -112,6 +116,8 @@ class Room:
         self._due: dict[Peer, bytes] = {}
         # Peers whose updates wait for causes that they did not deliver.
         self._wanting: dict[Peer, None] = {}
+        # Deltas for who pulls from the same place before the document changes.
+        self._deltas: dict[bytes, bytes] = {}
         self.inbox = Inbox(self._loop, self._proceed)
         """Edits that wait for the document to be loaded, or to be taken together."""
 
@@ -135,7 +141,7 @@ class Room:
 
     def receive(self, peer: Peer, update: bytes, *, whole: bool = False) -> None:
         """The peer sends an edit, or in answer to our question the `whole` of what it has beyond our state vector."""
-        self.inbox.add((peer, update, whole))
+        self.inbox.add((peer, update, whole, peer.grant))
         if not self.scheduled:
             self._schedule(self)
 
@@ -157,7 +163,10 @@ class Room:
 
     def _attended(self) -> Attendance:
         if self.attendance is None:
-            self.attendance = Attendance(self.audience, self._limits, self._loop, self._tell_nodes)
+            node = self._node
+            self.attendance = Attendance(
+                self.audience, self._limits, self._loop, self._tell_nodes, node.presence, node.catch_ups
+            )
         return self.attendance
 
     # What other nodes say
@@ -218,12 +227,23 @@ class Room:
         finally:
             self.pins -= 1
 
-    async def pull(self, state_vector: bytes) -> Delta:
-        """What a copy with this state vector lacks, once it is durable. Raises `MalformedStateVector` or `RoomError`."""
+    async def pull(self, state_vector: bytes, answer: Answer) -> Delta:
+        """What a copy with this state vector lacks, once it is durable, held by `answer`.
+
+        Raises `MalformedStateVector` or `RoomError`.
+        """
         self.pins += 1
         try:
             document = await self.loaded()
-            update = document.diff(state_vector)
+            place = document.place(state_vector)
+            update = self._deltas.get(place)
+            if update is None:
+                answer.admit(document.size)
+                update = document.diff(place)
+                if len(self._deltas) == SHARED_FRAMES:
+                    del self._deltas[next(iter(self._deltas))]
+                self._deltas[place] = update
+            answer.hold(update)
             seq = await self.journal.wait(self.journal.applied)
             return Delta(update, seq, self.log.lineage if self.log.created else None)
         finally:
@@ -289,10 +309,11 @@ class Room:
     def _take_in(self, document: Document, arrivals: list[Arrival]) -> None:
         journal = self.journal
         fresh: list[tuple[Peer | None, bytes]] = []
-        for (peer, update, whole), outcome in zip(arrivals, self._node.intake.arrivals(document, arrivals), strict=True):
+        outcomes = self._node.intake.arrivals(document, arrivals)
+        for (peer, update, whole, grant), outcome in zip(arrivals, outcomes, strict=True):
             if outcome is Verdict.APPLIED:
                 fresh.append((peer, update))
-                journal.add(update, peer.author, peer.device)
+                journal.add(update, grant.author, grant.device)
                 journal.owe(journal.applied, peer, peer.acknowledgement(update, whole=whole))
             elif outcome is Verdict.DUPLICATE:
                 frame = peer.acknowledgement(update, whole=whole)
@@ -355,6 +376,7 @@ class Room:
         return outcomes
 
     def _relay(self, document: Document, updates: Sequence[tuple[Peer | None, bytes]]) -> None:
+        self._deltas.clear()
         full = self.audience.relay(updates, self._due)
         if full:
             self.audience.lag(full, document.state_vector())
@@ -449,6 +471,7 @@ class Room:
             self._left_at = self.log.document.state_vector()
         self.log.document = None
         self.audience.forget_catch_ups()
+        self._deltas.clear()
         return True
 
     def fail(self, error: RoomError) -> None:

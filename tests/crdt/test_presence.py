@@ -7,7 +7,7 @@ import json
 import pytest
 
 from crdt.errors import MalformedPresence
-from crdt.presence import MAX_UNKNOWN, Presence
+from crdt.presence import CLOCK_LEAP, FIRST_CLOCK, ROOM_BYTES, SMALL, Presence, PresenceBudget
 from sync.protocol.lib0 import write_var_string, write_var_uint
 
 
@@ -86,25 +86,13 @@ def test_malformed_and_oversized_states_are_named(raw: bytes) -> None:
 
 def test_who_used_an_id_last_does_not_mute_who_uses_it_after_a_while() -> None:
     presence = Presence(timeout=30)
-    presence.apply(update((7, 2**53 - 1, {})), "mallory", 0.0)
+    presence.apply(update((7, FIRST_CLOCK, {})), "mallory", 0.0)
     presence.leave("mallory")
     assert presence.apply(update((7, 3, {})), "alice", 1.0) == set(), "somebody may relay what he has heard"
     assert presence.apply(update((7, 4, {})), "alice", 31.0) == {7}
     presence.leave("alice")
     presence.expire(62.0)
     assert presence.encode({7}) == b"\x00"
-
-
-def test_an_update_has_few_more_states_than_there_are_clients() -> None:
-    presence = Presence()
-    crowd: list[tuple[int, int, object]] = [(client, 1, {}) for client in range(MAX_UNKNOWN)]
-    presence.follow(update(*crowd), 0.0)
-    presence.follow(update(*[(client + MAX_UNKNOWN, 1, {}) for client in range(MAX_UNKNOWN)]), 0.0)
-    # What a stock client relays: everybody, and some who went.
-    everybody: list[tuple[int, int, object]] = [(client, 1, {}) for client in range(3 * MAX_UNKNOWN - 1)]
-    assert presence.apply(update(*everybody[: 2 * MAX_UNKNOWN], (2**31, 1, {})), "a", 0.0) == {2**31}
-    with pytest.raises(MalformedPresence, match="many more states"):
-        presence.apply(update(*everybody, *[(2**32 + extra, 1, {}) for extra in range(3)]), "a", 0.0)
 
 
 def test_a_flood_of_states_is_given_up_at_the_first_too_many() -> None:
@@ -115,7 +103,62 @@ def test_a_flood_of_states_is_given_up_at_the_first_too_many() -> None:
     assert len(presence) == 0
 
 
-def test_other_nodes_may_speak_for_many() -> None:
+def test_nobody_takes_anothers_clock_near_its_end() -> None:
     presence = Presence()
-    crowd = range(MAX_UNKNOWN + 1)
-    assert presence.follow(update(*[(client, 1, {}) for client in crowd]), 0.0) == set(crowd)
+    assert presence.apply(update((7, 2**53 - 1, {})), "mallory", 0.0) == set()
+    assert presence.apply(update((7, FIRST_CLOCK + 1, {})), "mallory", 0.0) == set()
+    assert presence.apply(update((7, FIRST_CLOCK, {})), "mallory", 0.0) == {7}
+    assert presence.apply(update((7, FIRST_CLOCK + CLOCK_LEAP + 1, {})), "mallory", 0.0) == set()
+    assert presence.apply(update((7, FIRST_CLOCK + CLOCK_LEAP, {})), "mallory", 0.0) == {7}
+    presence.leave("mallory")
+    # Whose id it is goes on from what it heard of it.
+    assert presence.apply(update((7, FIRST_CLOCK + CLOCK_LEAP + 1, {})), "alice", 1.0) == {7}
+
+
+def test_states_find_room_up_to_a_bound_and_large_ones_in_half_of_it() -> None:
+    budget = PresenceBudget(8 * SMALL)
+    here, there = Presence(budget=budget), Presence(budget=budget)
+    large = "x" * (3 * SMALL)
+    assert here.apply(update((1, 1, large), (2, 1, large)), "a", 0.0) == {1}
+    assert there.apply(update((3, 1, large)), "a", 0.0) == set()
+    assert there.apply(update(*[(client, 1, "small") for client in (4, 5, 6, 7)]), "b", 0.0) == {4, 5, 6, 7}
+    assert there.apply(update((8, 1, "small")), "c", 0.0) == set()
+    assert budget.passed_over == 3
+    assert budget.held <= 8 * SMALL
+    assert there.apply(update((4, 2, "moved a little")), "b", 1.0) == {4}, "who is here can move"
+    assert here.apply(update((1, 2, "small")), "a", 1.0) == {1}
+    assert there.apply(update((8, 2, "small")), "c", 1.0) == {8}
+    for presence in (here, there):
+        presence.expire(100.0)
+        assert len(presence) == 0
+        presence.expire(200.0)
+    assert budget.held == 0
+
+
+def test_a_room_has_a_bound_of_its_own_and_what_is_cleared_gives_its_room_back() -> None:
+    budget = PresenceBudget(4 * ROOM_BYTES)
+    presence = Presence(budget=budget)
+    for owner in range(2000):
+        presence.apply(update(*[(4 * owner + client, 1, {}) for client in range(4)]), owner, 0.0)
+    assert len(presence) == ROOM_BYTES // SMALL
+    assert presence.held == budget.held == ROOM_BYTES
+    presence.clear()
+    assert len(presence) == budget.held == 0
+
+
+def test_ids_that_went_take_little_room_and_none_that_others_need() -> None:
+    budget = PresenceBudget(64 * SMALL)
+    presence = Presence(budget=budget)
+    for client in range(10_000):
+        presence.apply(update((client, 1, {})), "mallory", 0.0)
+        presence.apply(update((client, 1, None)), "mallory", 0.0)
+    assert budget.held <= 33 * SMALL
+    assert Presence(budget=budget).apply(update((1, 1, {})), "alice", 0.0) == {1}
+
+
+def test_more_states_than_a_room_can_have_are_refused_before_they_are_read() -> None:
+    presence = Presence()
+    for raw in (write_var_uint(8193) + b"\x01" * 40_000, update(*[(client, 1, "x") for client in range(8192)])):
+        with pytest.raises(MalformedPresence):
+            presence.apply(raw, "a", 0.0)
+    assert presence.follow(update(*[(client, 1, "x") for client in range(4096)]), 0.0) == set(range(4096))

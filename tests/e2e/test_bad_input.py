@@ -7,8 +7,9 @@ import base64
 import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
+from socket import create_connection
 from typing import Any
 from urllib.parse import quote
 
@@ -523,6 +524,30 @@ async def open_rooms(http: aiohttp.ClientSession, server: ServerProcess, prefix:
             while not (await socket.receive_bytes()).startswith(name + b"\x00\x01"):
                 pass
             await socket.send_bytes(name + b"\x07")
+
+
+async def test_pulls_that_nobody_reads_hold_little_memory(http: aiohttp.ClientSession, fresh: ServerProcess) -> None:
+    loop = asyncio.get_running_loop()
+    async with neighbour(http, fresh) as person:
+        for number in range(4):
+            await push(http, fresh, [{"id": str(number), "doc": "large", "update": update_of("x" * 2 * MIB)}])
+        await push(http, fresh, [], pull={"large": b"\x00"})
+        before = memory(fresh)
+        bodies = [
+            ("application/msgpack", msgpack.packb({"device": "d", "pull": {"large": b"\x00"}})),
+            ("application/json", b'{"device": "d", "pull": {"large": "AA=="}}'),
+        ]
+        with ExitStack() as stack:
+            for kind, body in bodies * 15:
+                mute = stack.enter_context(create_connection(("127.0.0.1", fresh.port)))
+                mute.setblocking(False)
+                head = f"POST /api/v1/sync HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+                await loop.sock_sendall(mute, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+                async with asyncio.timeout(PATIENCE):
+                    assert await loop.sock_recv(mute, 12) == b"HTTP/1.1 200"
+            await person.works()
+            grown = memory(fresh) - before
+            assert grown < 60 * MIB, f"{grown / MIB:.0f} MiB"
 
 
 @asynccontextmanager

@@ -47,8 +47,17 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "no Host": (b"GET /ws/a?token=SECRET HTTP/1.1\r\n\r\n", 400, "bad-request"),
     "no address": (b"GET http://[::1/?token=SECRET HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "bad-request"),
     "no chunk": (PUSH + b"Transfer-Encoding: chunked\r\n\r\nSECRET\r\n", 400, "bad-request"),
-    "no gzip": (PUSH + b"Content-Encoding: gzip\r\nContent-Length: 6\r\n\r\nSECRET", 400, "bad-request"),
-    "an unknown encoding": (PUSH + b"Content-Encoding: br\r\nContent-Length: 6\r\n\r\nSECRET", 400, "bad-request"),
+    "gzip": (PUSH + b"Content-Encoding: gzip\r\nContent-Length: 6\r\n\r\nSECRET", 415, "unsupported-media-type"),
+    "a head that announces gzip": (
+        PUSH + b"Content-Encoding: gzip\r\nContent-Length: 99\r\n\r\n",
+        415,
+        "unsupported-media-type",
+    ),
+    "gzip for nobody": (
+        b"POST /SECRET HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 99\r\n\r\n",
+        415,
+        "unsupported-media-type",
+    ),
 }
 
 

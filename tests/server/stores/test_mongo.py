@@ -16,6 +16,7 @@ from server.bus.local import LocalBus
 from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore, open_mongo
 from server.stores.mongo_client import Mongo, MongoOptions
+from sync.rooms.answers import Answer
 from sync.rooms.errors import RoomError, StoreUnavailable
 from sync.rooms.limits import RoomLimits
 from sync.rooms.ports import Adoption, Append, Appended, Change, Conflict, Draft
@@ -226,7 +227,7 @@ async def test_a_document_of_60_mb_survives(url: str) -> None:
     assert len(stored.snapshot) > 50_000_000
     assert (await again.read("big", 0, 1))[0].seq > 1, "older entries are gone"
     other = Rooms(again, LocalBus().connect(), limits)
-    state = (await other.open("big").pull(b"\0")).update
+    state = (await other.open("big").pull(b"\0", Answer(other.answers))).update
     assert text_of([state]) == "".join(texts) + "the end"
     await other.close()
     await again.close()

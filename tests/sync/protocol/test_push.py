@@ -9,7 +9,7 @@ import pytest
 
 from sync.protocol.errors import BadDocumentName, BadRequest, UnsupportedContentType
 from sync.protocol.push import Changed, Delta, PushAnswer, PushEntry, Receipt, Refusal
-from sync.protocol.push_codec import decode_push, encode_answer
+from sync.protocol.push_codec import PIECE, decode_push, encode_answer
 from tests.golden.vectors import VECTORS, revive
 
 MSGPACK = "application/msgpack"
@@ -219,6 +219,20 @@ def test_answers_say_the_same_in_both_ways_of_writing() -> None:
         "cursor": 17,
         "more": True,
     }
-    assert msgpack.unpackb(encode_answer(answer, MSGPACK)) == expected
+    assert msgpack.unpackb(b"".join(encode_answer(answer, MSGPACK))) == expected
     expected["deltas"]["計画"]["update"] = "AAA="  # type: ignore[index]
-    assert json.loads(encode_answer(answer, JSON)) == expected
+    assert json.loads(b"".join(encode_answer(answer, JSON))) == expected
+
+
+@pytest.mark.parametrize("kind", [MSGPACK, JSON])
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE])
+def test_answers_come_in_small_pieces(kind: str, size: int) -> None:
+    update = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    answer = PushAnswer([], {"a": Delta(update, 1, None), "b": Delta(update, 1, None)}, [], None, more=False)
+    pieces = list(encode_answer(answer, kind))
+    body = b"".join(pieces)
+    decoded = msgpack.unpackb(body) if kind == MSGPACK else json.loads(body)
+    for delta in decoded["deltas"].values():
+        assert update == (delta["update"] if kind == MSGPACK else base64.b64decode(delta["update"]))
+    assert max(map(len, pieces)) < 2 * PIECE
+    assert len(pieces) <= 2 * len(body) // PIECE + 3

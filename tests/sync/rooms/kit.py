@@ -14,6 +14,7 @@ from crdt.errors import CrdtError
 from server.bus.local import LocalBus
 from server.stores.sqlite import open_sqlite
 from sync.protocol.messages import Awareness, Message, SyncStep1, SyncStep2, SyncUpdate
+from sync.protocol.push import Delta
 from sync.protocol.yws import YWebSocket
 from sync.rooms.errors import RoomError, StoreUnavailable
 from sync.rooms.limits import RoomLimits
@@ -216,6 +217,18 @@ class Interruptible:
         await self._store.close()
 
 
+class Anyone:
+    """An `Access` that may do everything."""
+
+    subject = ""
+
+    def can_read(self, document: str) -> bool:
+        return True
+
+    def can_write(self, document: str) -> bool:
+        return True
+
+
 class Node:
     """Rooms on a store that can be interrupted."""
 
@@ -226,6 +239,11 @@ class Node:
     async def client(self, document: str = "d", *, author: str = "", can_write: bool = True) -> Client:
         """A client that has joined."""
         return await Client(self.rooms.open(document), author=author, can_write=can_write).join()
+
+    async def pull(self, document: str = "d") -> Delta:
+        """What a blank copy is given."""
+        with self.rooms.answers.begin() as answer:
+            return await self.rooms.open(document).pull(b"\x00", answer)
 
     async def log(self, document: str = "d") -> Sequence[Entry]:
         return await self.store.read(document, 0, 100_000)

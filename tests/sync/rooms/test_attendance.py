@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 
 from crdt.errors import MalformedPresence
+from crdt.presence import PresenceBudget
 from server.bus.local import LocalBus
 from sync.protocol.lib0 import write_var_string, write_var_uint
 from sync.protocol.messages import Awareness
 from sync.rooms.attendance import Attendance
 from sync.rooms.audience import Audience
+from sync.rooms.catch_ups import CatchUps
 from sync.rooms.limits import RoomLimits
 from sync.rooms.peer import Peer
 from sync.rooms.ports import NewPresence
 from tests.sync.rooms.kit import PATIENCE, QUICK, YWS, Client, RecordingOutlet, node
+
+MIB = 1 << 20
 
 
 def state(client: int, clock: int, text: str) -> bytes:
@@ -24,14 +28,23 @@ def state(client: int, clock: int, text: str) -> bytes:
     return b"\x01" + write_var_uint(client) + write_var_uint(clock) + write_var_string(text)
 
 
-def room(count: int) -> tuple[Attendance, list[RecordingOutlet], list[Peer]]:
+def room(
+    count: int, budget: PresenceBudget | None = None, catch_ups: CatchUps | None = None
+) -> tuple[Attendance, list[RecordingOutlet], list[Peer]]:
     audience = Audience(1 << 20)
     outlets = [RecordingOutlet() for _ in range(count)]
     peers = [Peer(outlet, YWS, "d", can_write=True) for outlet in outlets]
     for peer in peers:
         audience.add(peer)
         peer.silent = False
-    attendance = Attendance(audience, RoomLimits(presence_timeout=30.0), asyncio.get_running_loop(), lambda _: None)
+    attendance = Attendance(
+        audience,
+        RoomLimits(presence_timeout=30.0),
+        asyncio.get_running_loop(),
+        lambda _: None,
+        budget or PresenceBudget(MIB),
+        catch_ups or CatchUps(MIB),
+    )
     return attendance, outlets, peers
 
 
@@ -79,6 +92,53 @@ async def test_who_asks_is_shown_everybody_and_nothing_when_nobody_is_there() ->
     attendance.show(bob)
     assert len(outlets[1].writes) == 1, "who does not read is shown nothing more"
     attendance.close()
+
+
+async def test_who_joins_one_after_the_other_is_shown_the_same_bytes_until_anything_changes() -> None:
+    attendance, outlets, (ada, bob, eve) = room(3)
+    attendance.receive(ada, state(1, 1, '"ada"'))
+    attendance.show(bob)
+    attendance.show(eve)
+    assert outlets[1].writes[0] is outlets[2].writes[0]
+    attendance.receive(ada, state(1, 2, '"ada is back"'))
+    attendance.show(bob)
+    assert b"ada is back" in outlets[1].of(Awareness)[1].update
+    attendance.close()
+
+
+async def test_large_frames_of_presence_count_with_all_that_is_on_its_way() -> None:
+    catch_ups = CatchUps(300_000)
+    first, second = room(2, PresenceBudget(MIB), catch_ups), room(2, PresenceBudget(MIB), catch_ups)
+    for attendance, _, (ada, _) in (first, second):
+        for client in range(4):
+            attendance.receive(ada, state(client, 1, '"%s"' % ("x" * 60_000)))
+    slow, late = first[1][1], second[1][1]
+    slow.stuck = 1
+    first[0].show(first[2][1])
+    second[0].show(second[2][1])
+    assert [len(slow.writes), len(late.writes)] == [1, 0]
+    slow.stuck = 0
+    catch_ups.prune()
+    second[0].show(second[2][1])
+    assert len(late.writes) == 1
+    first[0].close()
+    second[0].close()
+
+
+async def test_the_rooms_of_a_node_share_one_budget_and_a_room_that_closes_gives_its_part_back(tmp_path: Path) -> None:
+    async with node(tmp_path, QUICK._replace(presence_bytes=4 << 10, idle_after=0.0)) as here:
+        clients = [await here.client(f"d{number}") for number in range(4)]
+        for number, client in enumerate(clients):
+            client.room.awareness(client.peer, state(1, 1, '"%s"' % ("x" * (number * 500))))
+        sizes = [len(client.room.attendance) for client in clients if client.room.attendance is not None]
+        assert sizes == [1, 1, 1, 0], "the fourth is large, for which there is half of the room"
+        assert here.rooms.presence.passed_over == 1
+        for client in clients:
+            client.room.leave(client.peer)
+        async with asyncio.timeout(PATIENCE):
+            while len(here.rooms):
+                await asyncio.sleep(0.02)
+        assert here.rooms.presence.held == 0
 
 
 async def test_malformed_presence_is_refused_and_changes_nothing() -> None:

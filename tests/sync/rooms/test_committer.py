@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from sync.rooms import committer
 from sync.rooms.committer import RETRY_FIRST
-from sync.rooms.errors import StoreCorrupted
+from sync.rooms.errors import RoomError, StoreCorrupted, StoreUnavailable
 from tests.sync.rooms.kit import PATIENCE, QUICK, edits, node, text_of
 
 
@@ -60,8 +64,49 @@ async def test_while_the_store_is_away_nothing_is_acknowledged_and_then_everythi
         for writer, mine in zip(writers, updates, strict=True):
             await writer.acknowledged(*mine)
             assert writer.outlet.updates == mine
-        assert here.rooms.committer.healthy
         assert await here.stored_text("d") == await here.stored_text("e") == "0,1,2,"
+
+
+async def test_a_store_that_fails_now_and_then_counts_as_away_until_it_has_stayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(committer, "SETTLED_SECONDS", 0.5)
+    with caplog.at_level(logging.INFO, "sync.rooms.committer"):
+        async with node(tmp_path) as here:
+            writer = await here.client()
+            await here.rooms.check()
+            for _ in range(3):
+                here.store.lose_answers = 1
+                update = writer.edit("x")
+                writer.send(update)
+                await writer.acknowledged(update)
+                with pytest.raises(StoreUnavailable):
+                    await here.rooms.check()
+            async with asyncio.timeout(PATIENCE):
+                while not here.rooms.committer.healthy:
+                    await asyncio.sleep(0.01)
+            await here.rooms.check()
+    assert [record.message for record in caplog.records] == ["store unavailable, edits wait", "store available again"]
+
+
+async def test_a_document_that_is_given_up_keeps_no_node_from_being_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer, "SETTLED_SECONDS", 0.01)
+    async with node(tmp_path) as here:
+        writer = await here.client()
+        room = here.rooms.open("d")
+        here.store.away = True
+        writer.send(writer.edit("x"))
+        async with asyncio.timeout(PATIENCE):
+            while here.rooms.committer.healthy:
+                await asyncio.sleep(0.01)
+            room.fail(RoomError("given up"))
+            here.store.away = False
+            while not here.rooms.committer.healthy:
+                await asyncio.sleep(0.01)
+        await here.rooms.check()
+        assert here.rooms.committer.pending_bytes == 0
 
 
 async def test_an_append_that_was_written_although_it_raised_is_recognised_and_not_doubled(tmp_path: Path) -> None:
@@ -135,21 +180,21 @@ async def test_edits_that_wait_for_a_store_that_is_away_count_as_pending(tmp_pat
     """Also once the first attempt failed and their room, reading on, is in no batch."""
     async with node(tmp_path, QUICK._replace(pending_bytes=1000)) as here:
         writer = await here.client()
-        committer, journal = here.rooms.committer, here.rooms.open("d").journal
+        committing, journal = here.rooms.committer, here.rooms.open("d").journal
         here.store.away = True
         writer.send(writer.edit("x" * 2000))
         async with asyncio.timeout(PATIENCE):
-            while committer.healthy or not here.rooms.full:
+            while committing.healthy or not here.rooms.full:
                 await asyncio.sleep(0.01)
         for _ in range(5):
             last = writer.edit("more")
             writer.send(last)
             await asyncio.sleep(RETRY_FIRST)
-            assert committer.pending_bytes == journal.pending_bytes > 2000
+            assert committing.pending_bytes == journal.pending_bytes > 2000
         here.store.away = False
         await writer.acknowledged(last)
         await here.rooms.admit()
-        assert committer.pending_bytes == 0
+        assert committing.pending_bytes == 0
 
 
 async def test_a_snapshot_is_written_when_enough_entries_follow_and_old_entries_go_by_retention(tmp_path: Path) -> None:

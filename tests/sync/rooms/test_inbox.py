@@ -21,7 +21,7 @@ async def test_large_edits_wait_as_long_as_the_last_ones_took_and_the_rest_goes_
     proceed = asyncio.Event()
     inbox = Inbox(asyncio.get_running_loop(), proceed.set)
     ada, bob = peer(), peer()
-    first, behind, small = (ada, BIG, True), (ada, SMALL, False), (bob, SMALL, False)
+    first, behind, small = (ada, BIG, True, ada.grant), (ada, SMALL, False, ada.grant), (bob, SMALL, False, bob.grant)
     inbox.add(first)
     assert inbox.take() == [first]
     time.sleep(0.1)  # noqa: ASYNC251 - applying does not yield either
@@ -45,7 +45,8 @@ async def test_large_edits_wait_as_long_as_the_last_ones_took_and_the_rest_goes_
 
 async def test_small_edits_wait_for_nothing() -> None:
     inbox = Inbox(asyncio.get_running_loop(), lambda: None)
-    small = (peer(), SMALL, False)
+    ada = peer()
+    small = (ada, SMALL, False, ada.grant)
     for _ in range(3):
         inbox.add(small)
         assert inbox.bytes == len(SMALL)
@@ -58,7 +59,7 @@ async def test_edits_that_wait_are_applied_acknowledged_and_hold_the_document_an
         clients = [await here.client(author=str(number)) for number in range(5)]
         room = here.rooms.open("d")
         updates = [client.edit(str(number) * LARGE) for number, client in enumerate(clients)]
-        room.inbox.add((clients[0].peer, updates[0], False))
+        room.receive(clients[0].peer, updates[0])
         room.inbox.take()
         time.sleep(0.3)  # noqa: ASYNC251 - applying does not yield either
         room.inbox.applied()

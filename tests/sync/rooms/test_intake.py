@@ -10,7 +10,7 @@ from crdt.updates import EMPTY_UPDATE
 from crdt.walk import MAX_PARTS
 from sync.protocol.lib0 import write_var_uint
 from sync.rooms.errors import DocumentTooLarge, Forbidden, UpdateTooLarge
-from sync.rooms.intake import Intake, Outcome
+from sync.rooms.intake import Arrival, Intake, Outcome
 from sync.rooms.limits import RoomLimits
 from sync.rooms.peer import Peer
 from tests.sync.rooms.kit import YWS, RecordingOutlet, edits
@@ -23,6 +23,10 @@ def said(outcomes: Sequence[Outcome]) -> list[object]:
 
 def peer(*, can_write: bool) -> Peer:
     return Peer(RecordingOutlet(), YWS, "d", can_write=can_write)
+
+
+def arrival(sender: Peer, update: bytes, *, whole: bool = False) -> Arrival:
+    return sender, update, whole, sender.grant
 
 
 def test_outcomes_are_in_the_order_of_the_updates() -> None:
@@ -46,9 +50,9 @@ def test_a_reader_may_say_what_is_known_and_nothing_else() -> None:
     intake, document = Intake(RoomLimits()), Document()
     reader, writer = peer(can_write=False), peer(can_write=True)
     a, b = edits("a", "b")
-    arrivals = [(reader, a, False), (writer, a, False), (reader, EMPTY_UPDATE, True)]
+    arrivals = [arrival(reader, a), arrival(writer, a), arrival(reader, EMPTY_UPDATE, whole=True)]
     assert said(intake.arrivals(document, arrivals)) == [Forbidden, Verdict.APPLIED, Verdict.DUPLICATE]
-    arrivals = [(reader, a, False), (reader, b, False), (writer, b, False)]
+    arrivals = [arrival(reader, a), arrival(reader, b), arrival(writer, b)]
     assert said(intake.arrivals(document, arrivals)) == [Verdict.DUPLICATE, Forbidden, Verdict.APPLIED]
 
 

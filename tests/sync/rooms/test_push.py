@@ -7,24 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from sync.protocol.push import PushEntry, PushRequest, Receipt
+from sync.protocol.push import PushAnswer, PushEntry, PushRequest, Receipt
 from sync.rooms.errors import StoreUnavailable
 from sync.rooms.limits import RoomLimits
 from sync.rooms.push import TAKEN_AT_ONCE, answer
-from tests.sync.rooms.kit import PATIENCE, edits, node
+from tests.sync.rooms.kit import PATIENCE, Anyone, Node, edits, node
 from tests.sync.rooms.test_cuts import cut, emoji
 
 
-class Anyone:
-    """May do everything."""
-
-    subject = ""
-
-    def can_read(self, document: str) -> bool:
-        return True
-
-    def can_write(self, document: str) -> bool:
-        return True
+async def answered(here: Node, request: PushRequest) -> PushAnswer:
+    with here.rooms.answers.begin() as held:
+        return await answer(here.rooms, Anyone(), request, held)
 
 
 async def test_a_push_for_more_documents_than_there_may_be_rooms_gets_through(tmp_path: Path) -> None:
@@ -32,8 +25,8 @@ async def test_a_push_for_more_documents_than_there_may_be_rooms_gets_through(tm
     async with node(tmp_path, limits) as here:
         entries = [PushEntry(str(number), f"d{number}", None, edits("x")[0]) for number in range(4 * TAKEN_AT_ONCE)]
         request = PushRequest("phone", entries, {}, {}, None)
-        answered = await answer(here.rooms, Anyone(), request)
-        assert {receipt.status for receipt in answered.receipts} == {"applied"}
+        receipts = (await answered(here, request)).receipts
+        assert {receipt.status for receipt in receipts} == {"applied"}
         assert len(here.rooms) <= limits.rooms
 
 
@@ -46,7 +39,7 @@ async def test_receipts_come_in_the_order_of_the_entries_and_a_bad_one_holds_up_
     async with node(tmp_path) as here:
         (a, b), c = edits("a", "b"), edits("c")[0]
         request = entries(("d", a), ("e", c), ("d", b"no update"), ("d", b), ("e", c))
-        receipts = (await answer(here.rooms, Anyone(), request)).receipts
+        receipts = (await answered(here, request)).receipts
         assert [receipt.id for receipt in receipts] == ["0", "1", "2", "3", "4"]
         assert [receipt.status for receipt in receipts] == ["applied", "applied", "rejected", "applied", "duplicate"]
         assert receipts[2].code == "malformed-update"
@@ -67,7 +60,7 @@ async def test_entries_that_must_wait_get_a_receipt_that_says_so_and_the_others_
         first, second = cut(client, 1), cut(client, 2)
         builds_on_second = b"\x01\x01" + second[2:4] + b"\x01\x84" + second[2:4] + b"\x00\x01y\x00"
         request = entries(("d", first), ("d", second), ("d", builds_on_second), ("d", plain), ("elsewhere", plain))
-        receipts = (await answer(here.rooms, Anyone(), request)).receipts
+        receipts = (await answered(here, request)).receipts
         assert [_said(receipt) for receipt in receipts] == ["applied", "overloaded", "overloaded", "applied", "applied"]
 
 
@@ -78,7 +71,7 @@ async def test_entries_that_cut_are_all_taken_if_there_is_time(tmp_path: Path, m
         client, update = emoji(100_000)
         await here.rooms.open("d").push([update], "", "", [None])
         request = entries(*[("d", cut(client, index)) for index in range(5)])
-        receipts = (await answer(here.rooms, Anyone(), request)).receipts
+        receipts = (await answered(here, request)).receipts
         assert [receipt.status for receipt in receipts] == ["applied"] * 5
 
 
@@ -89,7 +82,7 @@ async def test_what_is_answered_with_an_error_is_not_worked_on_any_more(tmp_path
         here.store.gate.clear()
         slow, broken = here.rooms.open("slow"), here.rooms.open("broken")
         before = asyncio.all_tasks()
-        asked = asyncio.ensure_future(answer(here.rooms, Anyone(), entries(("slow", edits("y")[0]), ("broken", edits("z")[0]))))
+        asked = asyncio.ensure_future(answered(here, entries(("slow", edits("y")[0]), ("broken", edits("z")[0]))))
         async with asyncio.timeout(PATIENCE):
             while slow.journal.idle or broken.journal.idle:
                 await asyncio.sleep(0)

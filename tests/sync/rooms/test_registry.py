@@ -18,11 +18,11 @@ async def test_a_document_has_one_room_until_that_failed(tmp_path: Path) -> None
         here.store.away = True
         room.catch_up_with_store(1)
         with pytest.raises(Exception, match="switched off"):
-            await room.pull(b"\x00")
+            await here.pull()
         here.store.away = False
         again = here.rooms.open("d")
         assert again is not room
-        await again.pull(b"\x00")
+        await here.pull()
         assert len(here.rooms) == 1
 
 
@@ -30,7 +30,7 @@ async def test_rooms_that_nobody_is_in_make_place_and_the_others_do_not(tmp_path
     async with node(tmp_path, QUICK._replace(rooms=3)) as here:
         client = await here.client("kept")
         for index in range(50):
-            await here.rooms.open(f"d{index}").pull(b"\x00")
+            await here.pull(f"d{index}")
             assert len(here.rooms) <= 3
         assert "kept" in {room.name for room in here.rooms}
         stay = [await here.client("two"), await here.client("three")]

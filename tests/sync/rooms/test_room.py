@@ -25,7 +25,7 @@ from sync.rooms.errors import (
     UpdateTooLarge,
 )
 from sync.rooms.limits import RoomLimits
-from sync.rooms.peer import MAX_CAUSELESS
+from sync.rooms.peer import MAX_CAUSELESS, Grant
 from sync.rooms.ports import Stored
 from tests.sync.rooms.kit import PATIENCE, QUICK, Client, Node, edits, node, text_of
 
@@ -108,6 +108,24 @@ async def test_a_readers_deletions_are_looked_up_once_for_each_time_that_it_is_a
         # What the writer wrote, and one acknowledgement.
         assert reader.outlet.updates.count(everything) == 2
         assert reader.outlet.errors == []
+
+
+async def test_an_edit_counts_as_what_its_peer_was_granted_when_it_came(tmp_path: Path) -> None:
+    async with node(tmp_path) as here:
+        here.store.loads.clear()
+        room = here.rooms.open("d")
+        client = Client(room, author="ada")
+        room.join(client.peer)
+        grants = [Grant("ada", "laptop", True), Grant("bob", "phone", True), Grant("eve", "", False), Grant("ada", "", True)]
+        sent = [client.edit(letter) for letter in "abcd"]
+        for grant, update in zip(grants, sent, strict=True):
+            client.peer.grant = grant
+            client.send(update)
+        here.store.loads.set()
+        await client.acknowledged(sent[0], sent[1])
+        await here.rooms.settle()
+        by = [(entry.author, entry.device, entry.update) for entry in await here.log()]
+        assert by == [("ada", "laptop", sent[0]), ("bob", "phone", sent[1])], "d lacks its cause, which eve might not write"
 
 
 async def test_limits_of_update_and_document_are_kept(tmp_path: Path) -> None:
@@ -343,7 +361,7 @@ async def test_a_node_that_had_the_document_open_before_it_existed_takes_over_it
         early.send(mine)
         await early.outlet.until(lambda outlet: mine in outlet.updates or outlet.errors)
         assert early.outlet.errors == []
-        assert (await here.rooms.open("d").pull(b"\x00")).lineage == lineage
+        assert (await here.pull()).lineage == lineage
         assert sorted(await here.stored_text()) == ["a", "b"]
 
 
@@ -365,7 +383,7 @@ async def test_a_push_of_another_lineage_is_rejected_and_the_document_left_as_it
         room = here.rooms.open("d")
         a, b = edits("a", "b")
         await room.push([a], "", "", [None])
-        lineage = (await room.pull(b"\x00")).lineage
+        lineage = (await here.pull()).lineage
         outcomes, _ = await room.push([b, b], "", "", ["another", lineage])
         assert isinstance(outcomes[0], LineageDiffers)
         assert outcomes[0].lineage == lineage
@@ -411,7 +429,7 @@ async def test_a_load_error_fails_the_join_and_never_gives_a_blank_document(tmp_
         assert [type(error) for error in client.outlet.errors] == [StoreUnavailable]
         assert client.outlet.messages == []
         with pytest.raises(StoreUnavailable):
-            await here.rooms.open("d").pull(b"\x00")
+            await here.pull()
         here.store.away = False
         assert (await here.client()).text == "a"
 

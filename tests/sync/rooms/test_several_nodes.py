@@ -29,7 +29,7 @@ async def test_a_push_of_a_document_that_another_node_made_meanwhile(tmp_path: P
     a, b = edits("a", "b")
     async with node(tmp_path, DEAF) as here, node(tmp_path, DEAF) as there:
         room = here.rooms.open("d")
-        await room.pull(b"\x00")
+        await here.pull()
         await there.rooms.open("d").push([a], "", "", [None])
         outcomes, _ = await room.push([b], "", "", [None])
         assert outcomes == [Verdict.APPLIED]
