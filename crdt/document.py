@@ -192,7 +192,7 @@ class Document:
             try:
                 info = inspect(update, most_parts)
                 self._require(info)
-                if info.joins * len(update) > COPIED:
+                if info.copies > COPIED:
                     update = join_runs(update)
             except CrdtError as error:
                 verdicts.append(error)

@@ -13,7 +13,8 @@ class UpdateInfo:
     the clock that a document must have reached for that client before; what the update brings itself is not in it.
     `deletes`: whether it has a delete set. `types`: how many nested shared types it inserts. `entangled`: whether what
     it inserts for one client may build on what it inserts for another. `has_pairs`: whether it inserts characters that
-    UTF-16 codes as surrogate pairs. `joins`: how many of its structs only continue the one before (see `crdt.runs`).
+    UTF-16 codes as surrogate pairs. `copies`: for each client, how many structs only
+    continue the one before, times the bytes of all; the sum of that (see `crdt.runs`).
     """
 
     inserts: dict[int, tuple[int, int]]
@@ -22,4 +23,4 @@ class UpdateInfo:
     types: int = 0
     entangled: bool = False
     has_pairs: bool = False
-    joins: int = 0
+    copies: int = 0

@@ -164,7 +164,7 @@ def _build(log: Sequence[bytes]) -> pycrdt.Doc[Any]:
 
 def _joined(merged: bytes, count: int) -> bytes:
     """What `count` updates were merged into, with their structs joined if yrs would pay much for that."""
-    return merged if count * len(merged) <= COPIED else join_runs(merged)
+    return merged if (count - 1) * len(merged) <= COPIED else join_runs(merged)
 
 
 def _transact(doc: pycrdt.Doc[Any], updates: Sequence[bytes]) -> None:

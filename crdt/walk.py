@@ -36,15 +36,17 @@ class Walk(Reader):
     """One pass over an update; subclasses note more on the way.
 
     `client` and `clock` are the id of the struct at hand. Afterwards `has_json` says that the update holds JSON text,
-    which this walk does not parse, `has_pairs` that it holds characters beyond the Basic Multilingual Plane, and `joins` how
-    many structs only continue the one before.
+    which this walk does not parse, `has_pairs` that it holds characters beyond the Basic Multilingual Plane, and `copies` what
+    joining its structs would cost (see `crdt.runs`).
     """
 
-    __slots__ = ("client", "clock", "has_json", "has_pairs", "inserts", "joins", "needs", "parts_left", "types")
+    __slots__ = ("client", "clock", "copies", "has_json", "has_pairs", "inserts", "joins", "needs", "parts_left", "types")
 
     def __init__(self, update: bytes, most_parts: float = math.inf) -> None:
         super().__init__(update)
         self.parts_left = most_parts
+        self.copies = 0
+        # How many structs of the section only continue the one before.
         self.joins = 0
         self.client = 0
         self.clock = 0
@@ -74,7 +76,7 @@ class Walk(Reader):
                     needs[client] = start
                 else:
                     needs.pop(client, None)
-        return UpdateInfo(self.inserts, needs, deletes, self.types, entangled, self.has_pairs, self.joins)
+        return UpdateInfo(self.inserts, needs, deletes, self.types, entangled, self.has_pairs, self.copies)
 
     def spend(self, parts: int) -> None:
         """So many parts follow. Raises `TooManyParts` before they are walked."""
@@ -84,6 +86,7 @@ class Walk(Reader):
 
     def section(self) -> None:
         """The structs of one client, whose clocks follow each other."""
+        begin, self.joins = self.pos, 0
         count = self.count(2)
         self.spend(count)
         client = self.client = self.uint(MAX_CLIENT)
@@ -106,6 +109,7 @@ class Walk(Reader):
         if end > MAX_CLOCK:
             raise Malformed("a clock is out of range")
         self.inserts[client] = (start, end)
+        self.copies += self.joins * (self.pos - begin)
 
     def length(self) -> int:
         """A length that is not 0: yrs computes `clock + length - 1`."""
