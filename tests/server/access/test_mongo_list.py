@@ -61,8 +61,8 @@ def driver(request: pytest.FixtureRequest) -> str:
 async def join(driver: str) -> AsyncIterator[Join]:
     nodes: list[Node] = []
 
-    async def join(address: str, timeout: float = 5.0) -> Node:
-        mongo = await connect(f"{address}&heartbeatFrequencyMS=500", MongoOptions(driver=driver, timeout=timeout))
+    async def join(address: str, patience: float = 5.0) -> Node:
+        mongo = await connect(f"{address}&heartbeatFrequencyMS=500", MongoOptions(driver=driver, timeout=patience))
         revocations = Revocations(HOURS, time.time, lambda call: None)
         try:
             list_ = await open_mongo_list(mongo, revocations)
