@@ -163,7 +163,7 @@ class MongoList:
                     known[revocation.key] = revocation.at
         except RevocationsFull as error:
             _say_full(error)
-        lacking = iter([each for each in self._revocations if known.get(each.key, 0.0) < each.at])
+        lacking = iter(self._revocations.beyond(known))
         while batch := list(islice(lacking, PAGE)):
             await self._write(batch)
 

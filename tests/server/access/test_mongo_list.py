@@ -57,6 +57,12 @@ def driver(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(autouse=True)
+def _no_comparison_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test does not say otherwise about is learnt by the stream, or because one was opened."""
+    monkeypatch.setattr(module, "COMPARE_SECONDS", 3600.0)
+
+
 @pytest.fixture
 async def join(driver: str) -> AsyncIterator[Join]:
     nodes: list[Node] = []
