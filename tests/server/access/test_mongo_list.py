@@ -126,7 +126,6 @@ async def test_the_later_time_stands_whoever_writes_last(join: Join, url: str, r
     now = float(int(time.time()))
     await one.list.spread(subject(at=now))
     await two.list.spread(subject(at=now - 100))
-    await two.list.spread(subject(at=now))
     assert list(rows.find()) == [{"_id": "sada", "at": now}]
 
 
