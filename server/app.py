@@ -8,7 +8,9 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
+from server.access.either import EitherCarrier
 from server.access.file_list import open_file_list
+from server.access.mongo_list import open_mongo_list
 from server.access.ports import Carrier
 from server.access.rates import Rate, Rates
 from server.access.redis_lists import open_lists
@@ -76,7 +78,7 @@ async def make_app(config: Config, worker: Worker | None = None) -> web.Applicat
         opened.push_async_callback(store.close)
         bus = await _bus(config, mongo, worker)
         opened.push_async_callback(bus.close)
-        carriers = await _carriers(config, revocations, rates)
+        carriers = await _carriers(config, mongo, revocations, rates)
         opened.pop_all()
     limits = config.limits
     rooms = Rooms(
@@ -154,16 +156,21 @@ async def _bus(config: Config, mongo: Mongo | None, worker: Worker | None) -> Bu
     return stream if worker is None else BothBuses(near, stream)
 
 
-async def _carriers(config: Config, revocations: Revocations, rates: Rates) -> tuple[Carrier, ...]:
+async def _carriers(config: Config, mongo: Mongo | None, revocations: Revocations, rates: Rates) -> tuple[Carrier, ...]:
+    """All of them are needed: a folder may be this node's alone, and MongoDB and Redis are one that does with either."""
     async with AsyncExitStack() as opened:
-        carriers: list[Carrier] = []
-        if not config.open and not config.storage.url:
-            carriers.append(await open_file_list(config.data / "revocations.sqlite", revocations))
-            opened.push_async_callback(carriers[0].close)
-        if config.bus:
-            carriers.append(await open_lists(config.bus, config.bus_prefix, revocations, rates))
+        kept: Carrier | None = None
+        if not config.open:
+            if mongo is None:
+                kept = await open_file_list(config.data / "revocations.sqlite", revocations)
+            else:
+                kept = await open_mongo_list(mongo, revocations)
+            opened.push_async_callback(kept.close)
+        shared = await open_lists(config.bus, config.bus_prefix, revocations, rates) if config.bus else None
         opened.pop_all()
-    return tuple(carriers)
+    if mongo is not None and kept is not None and shared is not None:
+        return (EitherCarrier(kept, shared),)
+    return tuple(each for each in (kept, shared) if each is not None)
 
 
 def _verifier(config: Config, revocations: Revocations) -> TokenVerifier:

@@ -183,7 +183,7 @@ class RedisLists:
             known.update(self._learn(page))
             if len(page) < PAGE:
                 break
-        lacking = iter([each for each in self._revocations if known.get(each.key, 0.0) < each.at])
+        lacking = iter(self._revocations.beyond(known))
         while batch := list(islice(lacking, PAGE)):
             await self._answer(self._write(batch))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -91,9 +91,13 @@ class Revocations:
 
     def __iter__(self) -> Iterator[Revocation]:
         """Every entry that is still kept, as they are now."""
+        return iter(self.beyond({}))
+
+    def beyond(self, known: Mapping[str, float]) -> list[Revocation]:
+        """Those of a later time than `known` has under their key, or that it has not. A full list takes some 20 ms."""
         oldest = self.oldest()
-        entries = [Revocation(Kind(key[0]), key[1:], at) for key, at in self._at.items() if at > oldest]
-        return iter(entries)
+        later = [(key, at) for key, at in self._at.items() if at > oldest and known.get(key, 0.0) < at]
+        return [Revocation(Kind(key[0]), key[1:], at) for key, at in later]
 
     def oldest(self) -> float:
         """Entries of this time and earlier are kept no more: what they revoked has expired."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from pymongo.errors import ConnectionFailure, CursorNotFound, PyMongoError
 
 from server.bus.news import LARGEST
-from server.stores.mongo_client import Mongo, Row, awaited
+from server.stores.mongo_client import Mongo, Row, watching
 from server.stores.mongo_log import INTENTS
 from sync.rooms.ports import Draft, Listener, NewEntries, News
 
@@ -18,9 +17,6 @@ log = logging.getLogger(__name__)
 
 RETRY_FIRST, RETRY_MOST = 0.1, 2.0
 """Seconds between attempts to open the stream, doubling from the first to the most."""
-
-WAIT_SECONDS = 1.0
-"""How long MongoDB holds back an answer that has no news."""
 
 CLOSE_SECONDS = 1.0
 """How long the end of a stream may take to tell a MongoDB that does not answer."""
@@ -99,16 +95,7 @@ class MongoBus:
         # A failure while the task is cancelled hides that it was: TaskGroup raises one of the two.
         while self._task is asyncio.current_task():
             try:
-                stream = await awaited(
-                    self._mongo.log.watch(
-                        _others_blocks(self._mongo.node),
-                        resume_after=self._token,
-                        max_await_time_ms=round(1000 * WAIT_SECONDS),
-                    )
-                )
-                try:
-                    # Motor opens it here, PyMongo did so above.
-                    await stream.__aenter__()
+                async with watching(self._mongo.log, _others_blocks(self._mongo.node), self._token) as stream:
                     self._came()
                     self._token = stream.resume_token
                     retry = RETRY_FIRST
@@ -116,9 +103,6 @@ class MongoBus:
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self._read(stream, untold))
                         tasks.create_task(self._tell(untold))
-                finally:
-                    with suppress(PyMongoError):
-                        await stream.close()
             except* (PyMongoError, _Ended) as group:
                 self._went(group.exceptions[0])
             except* Exception as group:

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
@@ -36,10 +36,13 @@ SCHEMA_VERSION = 1
 AUTHENTICATION_FAILED = 18
 UNAUTHORIZED = 13
 NAMESPACE_EXISTS = 48
-COLLECTIONS = ("log", "documents", "parts", "uploads", "meta")
+COLLECTIONS = ("log", "documents", "parts", "uploads", "meta", "revocations")
 TRANSACTION_ATTEMPTS = 50
 CONFLICT_PAUSE = 0.002
 """Seconds before a transaction that met another one is tried again, growing with every attempt."""
+
+STREAM_WAIT_SECONDS = 1.0
+"""How long MongoDB holds back an answer of a change stream that has no news."""
 
 HEARTBEAT_MS = 1000
 """How often the members of the set are asked how they are, while nothing has changed."""
@@ -71,6 +74,7 @@ class Mongo(NamedTuple):
     parts: AsyncCollection[Row]
     uploads: AsyncCollection[Row]
     meta: AsyncCollection[Row]
+    revocations: AsyncCollection[Row]
     listing: AsyncCollection[Row]
     """`documents` as listings may read it."""
     durable: WriteConcern
@@ -148,11 +152,12 @@ async def connect(url: str, options: MongoOptions) -> Mongo:
         write_concern=durable,
         read_concern=ReadConcern("majority"),
     )
-    log, documents, parts, uploads, meta = (database.get_collection(each) for each in COLLECTIONS)
+    log, documents, parts, uploads, meta, revocations = (database.get_collection(each) for each in COLLECTIONS)
     listing = documents
     if options.lagging_reads == "secondary":
         listing = documents.with_options(read_preference=ReadPreference.SECONDARY_PREFERRED)
-    mongo = Mongo(client, secrets.token_hex(8), log, documents, parts, uploads, meta, listing, durable, options.timeout)
+    node = secrets.token_hex(8)
+    mongo = Mongo(client, node, log, documents, parts, uploads, meta, revocations, listing, durable, options.timeout)
     try:
         await _demand_guarantees(client, place)
         feed = await _prepare(database, mongo, place)
@@ -223,6 +228,7 @@ async def _prepare(database: Any, mongo: Mongo, place: str) -> str:
     there = await database.list_collection_names()
     await asyncio.gather(*[_create(database, name) for name in COLLECTIONS if name not in there])
     await mongo.documents.create_index("number", sparse=True)
+    await mongo.revocations.create_index("at")
     schema = await mongo.meta.find_one({"_id": "schema"})
     if schema is None:
         await mongo.meta.update_one({"_id": "schema"}, {"$setOnInsert": {"version": SCHEMA_VERSION}}, upsert=True)
@@ -277,3 +283,25 @@ def _line(error: Exception) -> str:
 async def awaited(result: Any) -> Any:
     """What Motor gives awaitable, PyMongo gives at once, or the other way round."""
     return await result if inspect.isawaitable(result) else result
+
+
+@asynccontextmanager
+async def watching(
+    collection: AsyncCollection[Row], pipeline: list[Row], resume_after: Row | None = None, full_document: str | None = None
+) -> AsyncIterator[Any]:
+    """A change stream, open, to be read with `try_next`. Raises `PyMongoError`."""
+    stream = await awaited(
+        collection.watch(
+            pipeline,
+            full_document=full_document,
+            resume_after=resume_after,
+            max_await_time_ms=round(1000 * STREAM_WAIT_SECONDS),
+        )
+    )
+    try:
+        # Motor opens it here, PyMongo did so above.
+        await stream.__aenter__()
+        yield stream
+    finally:
+        with suppress(PyMongoError):
+            await stream.close()

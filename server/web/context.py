@@ -20,7 +20,7 @@ BODIES = web.AppKey("bodies", Bodies)
 CONFIG = web.AppKey("config", Config)
 COUNTERS = web.AppKey("counters", Counters)
 CARRIERS: web.AppKey[tuple[Carrier, ...]] = web.AppKey("carriers", tuple)
-"""What keeps revocations and brings them to other nodes, if anything does."""
+"""What keeps revocations and brings them to other nodes: at least one, unless the server is open."""
 GATHERING = web.AppKey("gathering", Gathering)
 RATES = web.AppKey("rates", Rates)
 REVOCATIONS = web.AppKey("revocations", Revocations)

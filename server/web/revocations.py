@@ -41,12 +41,11 @@ async def revoke(request: web.Request) -> web.Response:
         wanted = decode_revocation(body, request.content_type, time.time(), app[REVOCATIONS].oldest())
     held = app[REVOCATIONS].add(wanted)
     log.info("revoked", extra={"by": claims.subject, "kind": held.kind.name.lower(), "revoked": held.name, "until": held.at})
-    carriers = app[CARRIERS]
-    outcomes = await asyncio.gather(*(carrier.spread(held) for carrier in carriers), return_exceptions=True)
+    outcomes = await asyncio.gather(*(carrier.spread(held) for carrier in app[CARRIERS]), return_exceptions=True)
     for outcome in outcomes:
         if outcome is not None:
             raise outcome
-    return web.json_response({"revoked_at": held.at, "reach": "cluster" if carriers else "node"})
+    return web.json_response({"revoked_at": held.at})
 
 
 def decode_revocation(body: bytes, content_type: str, now: float, oldest: float) -> Revocation:

@@ -17,7 +17,6 @@ from redis.asyncio import Redis
 from sync.protocol.hocuspocus import Hocuspocus
 from sync.protocol.lib0 import write_var_string
 from sync.protocol.yws import YWebSocket
-from tests.harness.mongod import ReplicaSet
 from tests.harness.redis_server import RedisServer
 from tests.harness.server_process import ServerProcess
 
@@ -146,7 +145,7 @@ async def test_a_log_out_ends_sockets_on_every_node_and_lets_nobody_back(
     assert await verdict(collab) == "granted"
     other = await opened(http, nodes[1], bob)
     status, answer = await revoke(http, nodes[0], {"subject": "ada"})
-    assert (status, answer["reach"]) == (200, "cluster")
+    assert (status, list(answer)) == (200, ["revoked_at"])
     assert [await end_of(socket) for socket in (*sockets, collab)] == [4401, 4401, 4401]
     for node in nodes:
         assert await push(http, node, ada) == (401, "token-revoked")
@@ -269,29 +268,12 @@ async def test_processes_on_one_folder_reach_each_other_and_remember(
         ServerProcess(folder, open_to_all=False, environ=ENVIRON) as two,
     ):
         sockets = [await opened(http, node, ada) for node in (one, two)]
-        status, answer = await revoke(http, one, {"subject": "ada"})
-        assert (status, answer["reach"]) == (200, "cluster")
+        assert (await revoke(http, one, {"subject": "ada"}))[0] == 200
         assert [await end_of(socket) for socket in sockets] == [4401, 4401]
         one.kill()
         one.start()
         for node in (one, two):
             assert await push(http, node, ada) == (401, "token-revoked")
-
-
-async def test_a_node_that_nothing_connects_says_that_it_is_alone(
-    http: aiohttp.ClientSession, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("mongo")
-    with (
-        ReplicaSet(folder) as replica_set,
-        ServerProcess(folder, "--store", replica_set.url("ebbtide"), open_to_all=False, environ=ENVIRON) as node,
-    ):
-        ada = token("ada")
-        socket = await opened(http, node, ada)
-        status, answer = await revoke(http, node, {"subject": "ada"})
-        assert (status, answer["reach"]) == (200, "node")
-        assert await end_of(socket) == 4401
-        assert await push(http, node, ada) == (401, "token-revoked")
 
 
 @pytest.mark.parametrize(

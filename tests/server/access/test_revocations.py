@@ -103,6 +103,14 @@ def test_an_entry_is_kept_for_its_hours_and_no_longer(revocations: Revocations, 
     assert refused(revocations, claims())
 
 
+def test_what_another_list_lacks(revocations: Revocations, clock: Clock) -> None:
+    for each in (subject("ada"), subject("bob"), subject("old", NOW - 23 * HOUR), token()):
+        revocations.add(each)
+    clock.now = NOW + HOUR
+    known = {"sada": NOW, "sbob": NOW - 1, "scid": NOW}
+    assert set(revocations.beyond(known)) == {subject("bob"), token()}
+
+
 def test_a_later_time_holds_and_an_earlier_one_changes_nothing(revocations: Revocations) -> None:
     assert revocations.add(subject(at=NOW)).at == NOW
     assert revocations.add(subject(at=NOW - 10)).at == NOW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
+from server.access.mongo_list import open_mongo_list
+from server.access.revocations import Kind, Revocation, Revocations
 from server.bus.mongo import MongoBus
 from server.stores import mongo_client
 from server.stores.mongo import MongoStore
@@ -69,6 +72,9 @@ async def use(url: str, options: MongoOptions) -> None:
     while not bus.open:
         await store.check()
     await bus.close()
+    revocations = await open_mongo_list(mongo, Revocations(1, time.time, lambda call: None))
+    await revocations.spread(Revocation(Kind.SUBJECT, "ada", time.time()))
+    await revocations.close()
     await store.close()
 
 
@@ -86,6 +92,7 @@ async def test_an_address_cannot_weaken_what_an_acknowledgement_means(url: str, 
         assert many or "txnNumber" in command, "it is sent again when the answer is lost"
     assert seen >= {(name, False) for name in WRITES - {"abortTransaction"}} - {("findAndModify", False)}
     assert {("insert", True), ("findAndModify", True), ("findAndModify", False)} <= seen
+    assert ("update", "revocations") in {(name, command[name]) for name, command, _ in sent.of(WRITES) if name in command}
     levels = set()
     for name, command, _ in sent.of(READS):
         level = command.get("readConcern", {}).get("level")

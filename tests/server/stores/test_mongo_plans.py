@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 from bson.objectid import ObjectId
 
+from server.access import mongo_list
+from server.access.mongo_list import open_mongo_list
+from server.access.revocations import Kind, Revocation, Revocations
 from server.bus.mongo import MongoBus
 from server.stores import mongo, mongo_feed, mongo_log, mongo_snapshots
 from server.stores.mongo import MongoStore
@@ -30,7 +34,7 @@ Call = tuple[str, int]
 def calls_in_source() -> set[Call]:
     """All of the server's calls on a collection but those at start, which are made anew with every `connect`."""
     calls: set[Call] = set()
-    for module in (mongo, mongo_feed, mongo_log, mongo_snapshots, sys.modules[MongoBus.__module__]):
+    for module in (mongo, mongo_feed, mongo_list, mongo_log, mongo_snapshots, sys.modules[MongoBus.__module__]):
         path = str(module.__file__)
         for node in ast.walk(ast.parse(Path(path).read_text())):
             match node:
@@ -125,6 +129,15 @@ async def test_every_query_goes_by_an_index(backend: MongoBackend, monkeypatch: 
         while not heard.is_set():
             await one.append([Append("b", (await one.heads(["b"]))["b"], [Draft(b"x")], "L")])
     await bus.close()
+    # Revocations: some to read, some to delete, and a new one.
+    now = time.time()
+    ages = {"new": 0, "old": 7200}
+    database.revocations.insert_many([{"_id": f"s{age}{n}", "at": now - ages[age]} for age in ages for n in range(200)])
+    revocations = Revocations(1, time.time, lambda call: None)
+    kept = await open_mongo_list(two._mongo, revocations)
+    await kept.spread(revocations.add(Revocation(Kind.TOKEN, "7", now)))
+    await kept.close()
+    assert len(revocations) == 201
     await one.close()
     await two.close()
     database.command("profile", 0)
