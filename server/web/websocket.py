@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from typing import cast
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -55,6 +55,7 @@ class WebSocket(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_beside",
         "_closing",
         "_counters",
         "_ended",
@@ -94,6 +95,8 @@ class WebSocket(asyncio.Protocol):
         # What is done about a message that takes a while, and what was read meanwhile.
         self._work: asyncio.Task[None] | None = None
         self._unread: list[bytes] = []
+        # What is done while reading goes on.
+        self._beside: set[asyncio.Task[None]] = set()
         self._closing = False
         # Bytes that the node counts as held for this socket, and the part of them that waits for a token.
         self._held = 0
@@ -124,6 +127,22 @@ class WebSocket(asyncio.Protocol):
         """Count `size` bytes of messages as waiting for a token, in place of those before. Raises `Overloaded`."""
         self._waiting = size
         self._count_held()
+
+    def beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` while reading goes on. It ends with the connection, and the connection with what it raises.
+
+        Nothing of it is done once the connection begins to close.
+        """
+        if self._closing:
+            work.close()
+            return
+        task = self._loop.create_task(self._do_beside(work))
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    def done_beside(self) -> Awaitable[None] | None:
+        """What to await until some work that is done beside reading is done; None when there is none."""
+        return self._some_done(self._beside) if self._beside else None
 
     # The transport's side
 
@@ -250,6 +269,18 @@ class WebSocket(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
+    async def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except REFUSALS as error:
+            self._refuse(error)
+        except Exception as error:
+            self._fault(error)
+
+    @staticmethod
+    async def _some_done(tasks: set[asyncio.Task[None]]) -> None:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
     async def _relieved(self) -> None:
         """Return when the node can take more edits, and when the peer has read enough of what it was sent."""
         await self._rooms.admit()
@@ -296,6 +327,8 @@ class WebSocket(asyncio.Protocol):
         self._receive = _ignore
         self.write = _discard
         self.backlog = _nothing
+        for task in self._beside:
+            task.cancel()
 
     def _hang_up(self) -> None:
         """Close the connection once the peer has taken all that was written, if it does so in time."""
