@@ -3,9 +3,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from server.stores.sqlite import open_sqlite
 from sync.rooms.limits import RoomLimits
-from tests.sync.rooms.kit import Interruptible, edits, node, text_of
+from tests.sync.rooms.kit import node, text_of
 
 LIMITS = RoomLimits(poll_interval=0.02, snapshot_entries=3)
 
