@@ -292,12 +292,12 @@ class WebSocket(asyncio.Protocol):
         """
         await self._rooms.admit()
         enough = self._limits.max_backlog_bytes
-        if self.backlog() <= self._unread_limit:
+        if self.backlog() <= self._unread_limit or self._transport.is_closing():
             return
         pace = Pace(uptake(self._transport).taken, self._loop.time())
         while self.backlog() > enough:
             await asyncio.sleep(0.05)
-            if self._closing:
+            if self._closing or self._transport.is_closing():
                 return
             now = self._loop.time()
             pace.move(uptake(self._transport).taken, now)
@@ -339,7 +339,7 @@ class WebSocket(asyncio.Protocol):
 
         A peer that takes in much has the last ping still before it: then it is there if it keeps pace with that.
         """
-        if self._closing:
+        if self._closing or self._transport.is_closing():
             return True
         asked, self._asked = self._asked, uptake(self._transport)
         took = self._asked.taken - asked.taken

@@ -196,3 +196,11 @@ async def test_messages_that_follow_each_other_are_not_taken_for_one_that_is_slo
             await peer.send(message[500:])
             await until(lambda: peer.end._reader.held == 0)
             await peer.send(message[:500])
+
+
+async def test_a_connection_that_broke_a_moment_ago_can_be_asked(server: Running) -> None:
+    """Its end is told in the loop's next turn, and what asks all sockets may not stumble over it."""
+    async with connected(server, "broken") as peer:
+        peer.end._transport.abort()
+        assert peer.end.ping()
+        await until(lambda: not len(server.app[SOCKETS]))
