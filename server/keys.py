@@ -71,7 +71,8 @@ class RemoteKeys:
         self._clock = clock
         self._keys: Mapping[str | None, SigningKey] = {}
         self._fetched_at = self._tried_at = float("-inf")
-        self._fetching = asyncio.Lock()
+        # One fetch serves all that wait for it, and is no one's: who asked may go meanwhile.
+        self._fetching: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def key(self, key_id: str | None) -> SigningKey:
@@ -80,10 +81,11 @@ class RemoteKeys:
         found = self._kept(key_id, LIFETIME)
         if found:
             return found
-        async with self._fetching:  # one fetch serves all that wait for it
-            if not self._kept(key_id, LIFETIME) and self._clock() - self._tried_at >= COOLDOWN:
-                self._tried_at = self._clock()
-                await self._fetch()
+        if self._fetching is None and self._clock() - self._tried_at >= COOLDOWN:
+            self._tried_at = self._clock()
+            self._fetching = asyncio.get_running_loop().create_task(self._fetch())
+        if self._fetching is not None:
+            await asyncio.shield(self._fetching)
         found = self._kept(key_id, GRACE)
         if found:
             return found
@@ -93,6 +95,9 @@ class RemoteKeys:
 
     async def close(self) -> None:
         """See `KeySource.close`."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
         if self._session:
             await self._session.close()
 
@@ -109,8 +114,10 @@ class RemoteKeys:
             keys = _usable(json.loads(await self._body()))
         except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError) as error:
             log.warning("cannot fetch the keys that sign tokens", extra={"url": self._url, "error": repr(error)})
-            return
-        self._keys, self._fetched_at = keys, self._tried_at
+        else:
+            self._keys, self._fetched_at = keys, self._tried_at
+        finally:
+            self._fetching = None
 
     async def _body(self) -> bytes:
         self._session = self._session or aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)

