@@ -19,6 +19,9 @@ fewer and larger frames, and two people at once."""
 GATHER_MOST = 0.1
 """The longest that a change is held back, in seconds."""
 
+_NOBODY = b"\x00"
+"""An awareness update without a state."""
+
 
 class Attendance:
     """Who is here, and telling the others."""
@@ -26,6 +29,7 @@ class Attendance:
     __slots__ = (
         "_audience",
         "_backlog_limit",
+        "_budget",
         "_catch_ups",
         "_changed",
         "_loop",
@@ -50,6 +54,7 @@ class Attendance:
         self._tell_others = tell_others
         self._backlog_limit = limits.backlog_bytes
         self._loop = loop
+        self._budget = budget
         self._catch_ups = catch_ups
         self._presence = Presence(limits.presence_state_bytes, limits.presence_timeout, budget=budget)
         # The frame that who comes next is shown too, until anything changes, and its dialect and address.
@@ -67,7 +72,11 @@ class Attendance:
 
         Raises `MalformedPresence`.
         """
+        passed_over = self._budget.passed_over
         changed = self._presence.apply(update, peer, self._loop.time())
+        if self._budget.passed_over != passed_over and peer.outlet.backlog() <= self._backlog_limit:
+            # Who is not shown hears no echo of his renewals, and clients that hear nothing go: see `Audience.announce`.
+            peer.outlet.write(binary(peer.dialect.awareness(peer.address, _NOBODY)))
         self._ours |= changed
         self._tell(changed)
 

@@ -133,6 +133,7 @@ async def test_the_rooms_of_a_node_share_one_budget_and_a_room_that_closes_gives
         sizes = [len(client.room.attendance) for client in clients if client.room.attendance is not None]
         assert sizes == [1, 1, 1, 0], "the fourth is large, for which there is half of the room"
         assert here.rooms.presence.passed_over == 1
+        assert [told.update for told in clients[3].outlet.of(Awareness)] == [b"\x00"], "a sign of life, in place of its echo"
         for client in clients:
             client.room.leave(client.peer)
         async with asyncio.timeout(PATIENCE):
