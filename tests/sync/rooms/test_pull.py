@@ -13,9 +13,10 @@ async def test_what_a_pull_gives_is_durable(tmp_path: Path) -> None:
         update = client.edit("x")
         client.send(update)
         await here.store.attempted.wait()
-        pulling = asyncio.ensure_future(client.room.pull(b"\x00"))
-        await asyncio.wait([pulling], timeout=0.2)
-        assert not pulling.done(), "given before its commit was answered"
-        here.store.gate.set()
-        delta = await pulling
+        with here.rooms.answers.begin() as answer:
+            pulling = asyncio.ensure_future(client.room.pull(b"\x00", answer))
+            await asyncio.wait([pulling], timeout=0.2)
+            assert not pulling.done(), "given before its commit was answered"
+            here.store.gate.set()
+            delta = await pulling
         assert (delta.seq, delta.update) == (1, update)
