@@ -152,6 +152,8 @@ async def test_every_query_goes_by_an_index(backend: MongoBackend, monkeypatch: 
         found = row.get("nreturned", 0) + row.get("nMatched", 0) + row.get("ndeleted", 0)
         # Some are looked at for a field, or because they were there a moment ago; never all of hundreds.
         assert row.get("docsExamined", 0) <= found + 10, row["command"]
+        # Of an index too: a key that is passed over for each one that is found, at most.
+        assert row.get("keysExamined", 0) <= 2 * found + 10, row["command"]
 
 
 async def afterwards(document: str, session: object) -> bool:
