@@ -15,7 +15,8 @@ from sync.rooms.errors import Overloaded, RoomError, ShuttingDown, StoreUnavaila
 from sync.rooms.intake import Intake
 from sync.rooms.limits import RoomLimits
 from sync.rooms.ports import Bus, News, Store
-from sync.rooms.room import NodeServices, Room
+from sync.rooms.room import Room
+from sync.rooms.services import NodeServices
 
 log = logging.getLogger(__name__)
 

@@ -4,49 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from crdt.document import Document, Verdict
-from crdt.errors import CrdtError, MalformedPresence, MissingCauses, TooManyCuts
-from crdt.presence import PresenceBudget
+from crdt.errors import CrdtError, MalformedPresence, MissingCauses
 from crdt.updates import EMPTY_UPDATE
 from sync.protocol.push import Delta
 from sync.rooms.answers import Answer
 from sync.rooms.attendance import Attendance
 from sync.rooms.audience import SHARED_FRAMES, Audience
-from sync.rooms.catch_ups import CatchUps
 from sync.rooms.cursor import LogCursor
-from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, Overloaded, RoomError, StoreUnavailable
+from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, RoomError, StoreUnavailable
 from sync.rooms.inbox import Inbox
-from sync.rooms.intake import Arrival, Intake, Outcome
+from sync.rooms.intake import Arrival, Outcome
 from sync.rooms.limits import RoomLimits
 from sync.rooms.peer import Peer
 from sync.rooms.ports import NewEntries, NewPresence, News, PresenceWanted, Store
+from sync.rooms.pushed import Pushed, take
+from sync.rooms.services import NodeServices
 
 log = logging.getLogger(__name__)
 
 LOAD_AGAIN = 0.05
 """Seconds until a document that could not be loaded is tried again, doubling to 2."""
-
-PUSH_SLICE = 200
-"""Pushed entries applied before everybody else has a turn."""
-
-
-class NodeServices(NamedTuple):
-    """What a node does for its rooms."""
-
-    schedule: Callable[[Room], None]
-    """Sees to it that the room's `turn` is called."""
-    lags: Callable[[Room], None]
-    """Sees to it that the room's `drain` is called."""
-    wake: Callable[[LogCursor], None]
-    """Sees to it that the cursor's `take` is called."""
-    publish: Callable[[str, News], None]
-    """`Bus.publish`."""
-    intake: Intake
-    catch_ups: CatchUps
-    presence: PresenceBudget
 
 
 class Room:
@@ -199,31 +179,13 @@ class Room:
         wait until the node has time for them, up to `patience` seconds; what waits then is answered with `Overloaded`, and so
         is what came after it and may build on it. Raises `RoomError` when the document cannot be loaded.
         """
-        outcomes: dict[int, Outcome] = {}
-        until = self._loop.time() + patience
         self.pins += 1
         try:
-            waiting: Sequence[int] = range(len(updates))
-            while waiting:
-                for start in range(0, len(waiting), PUSH_SLICE):
-                    await self.loaded()
-                    piece = waiting[start : start + PUSH_SLICE]
-                    taken = await self._take_pushed(
-                        [updates[index] for index in piece], author, device, [lineages[index] for index in piece]
-                    )
-                    outcomes.update(zip(piece, taken, strict=True))
-                    await asyncio.sleep(0)
-                waiting = _put_off(outcomes)
-                pause = self._node.intake.pause
-                if waiting and self._loop.time() + pause > until:
-                    busy = Overloaded("too many edits cut a character in two; send this one again in a moment")
-                    outcomes.update(dict.fromkeys(waiting, busy))
-                    break
-                if waiting:
-                    await asyncio.sleep(pause)
+            pushed = Pushed(updates, author, device, lineages)
+            outcomes = await take(self, pushed, self._node.intake, patience)
             # The room may have failed since the last of them was applied: then nobody says when they are durable.
             await self.loaded()
-            return [outcomes[index] for index in range(len(updates))], await self.journal.wait(self.journal.applied)
+            return outcomes, await self.journal.wait(self.journal.applied)
         finally:
             self.pins -= 1
 
@@ -333,42 +295,24 @@ class Room:
             self._relay(document, fresh)
             self._wake(self.log)
 
-    async def _take_pushed(
-        self, updates: Sequence[bytes], author: str, device: str, lineages: Sequence[str | None]
-    ) -> list[Outcome]:
-        outcomes = self._apply_pushed(updates, author, device, lineages)
-        missing = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, MissingCauses)]
-        if missing:
-            # Their causes may have become durable through another node, of which this one has not heard yet.
-            await self.log.catch_up()
-            await self.loaded()
-            again = [updates[index] for index in missing], author, device, [lineages[index] for index in missing]
-            for index, outcome in zip(missing, self._apply_pushed(*again), strict=True):
-                outcomes[index] = outcome
-        return outcomes
-
-    def _apply_pushed(
-        self, updates: Sequence[bytes], author: str, device: str, lineages: Sequence[str | None]
-    ) -> list[Outcome]:
+    def apply(self, pushed: Pushed) -> list[Outcome]:
+        """Apply what an offline queue brings to the document, which is loaded; an outcome for each update."""
         document = self.log.document
         assert document is not None
         self.used = self._loop.time()
         if not self.log.created and not self.journal.applied:
             # A document that the store lost comes back from its copies as the one that it was.
-            self.log.lineage = next(filter(None, lineages), self.log.lineage)
-        if self.log.created:
-            strangers = [lineage is not None and lineage != self.log.lineage for lineage in lineages]
-        else:
-            strangers = [False] * len(lineages)
+            self.log.lineage = next(filter(None, pushed.lineages), self.log.lineage)
+        strangers = [self.log.created and each is not None and each != self.log.lineage for each in pushed.lineages]
         outcomes = self._node.intake.updates(
-            document, [EMPTY_UPDATE if s else u for u, s in zip(updates, strangers, strict=True)]
+            document, [EMPTY_UPDATE if s else u for u, s in zip(pushed.updates, strangers, strict=True)]
         )
         fresh: list[tuple[Peer | None, bytes]] = []
-        for index, (update, outcome) in enumerate(zip(updates, outcomes, strict=True)):
+        for index, (update, outcome) in enumerate(zip(pushed.updates, outcomes, strict=True)):
             if strangers[index]:
                 outcomes[index] = LineageDiffers(self.log.lineage)
             elif outcome is Verdict.APPLIED:
-                self.journal.add(update, author, device)
+                self.journal.add(update, pushed.author, pushed.device)
                 fresh.append((None, update))
         if fresh:
             self._relay(document, fresh)
@@ -518,11 +462,3 @@ class Room:
         self._joining.clear()
         for peer in list(self.audience):
             peer.outlet.fail(error)
-
-
-def _put_off(outcomes: Mapping[int, Outcome]) -> list[int]:
-    """Which updates to try again: those that cut characters, and those behind the first that may build on one of them."""
-    first = min((index for index, outcome in outcomes.items() if isinstance(outcome, TooManyCuts)), default=None)
-    if first is None:
-        return []
-    return sorted(i for i, outcome in outcomes.items() if i >= first and isinstance(outcome, TooManyCuts | MissingCauses))
