@@ -76,7 +76,7 @@ async def make_app(config: Config, worker: Worker | None = None) -> web.Applicat
     async with AsyncExitStack() as opened:
         store, mongo = await _store(config)
         opened.push_async_callback(store.close)
-        bus = await _bus(config, mongo, worker)
+        bus = await _bus(config, store, mongo, worker)
         opened.push_async_callback(bus.close)
         carriers = await _carriers(config, mongo, revocations, rates)
         opened.pop_all()
@@ -144,9 +144,10 @@ async def _store(config: Config) -> tuple[Store, Mongo | None]:
     return await open_store(config.storage, config.data), None
 
 
-async def _bus(config: Config, mongo: Mongo | None, worker: Worker | None) -> Bus:
+async def _bus(config: Config, store: Store, mongo: Mongo | None, worker: Worker | None) -> Bus:
     if config.bus:
-        redis = await open_redis(config.bus, prefix=config.bus_prefix)
+        # The feed's name is kept in the store and told to nobody.
+        redis = await open_redis(config.bus, key=(await store.changes(0, 1)).feed, prefix=config.bus_prefix)
         return redis if mongo is None else EitherBus(redis, MongoBus(mongo))
     near = LocalBus().connect() if worker is None else await open_siblings(worker.folder / NEWS)
     if mongo is None:

@@ -42,6 +42,7 @@ def _bus(metrics: Metrics, bus: Bus) -> None:
     elif isinstance(bus, RedisBus):
         metrics.gauge("bus_healthy", "Whether Redis takes and gives news (1) or not (0).", lambda: bus.healthy)
         metrics.total("bus_dropped", "News that could not be sent; other nodes find it in the store.", lambda: bus.dropped)
+        metrics.total("bus_refused", "News that came from nobody on this store.", lambda: bus.refused)
     elif isinstance(bus, SiblingBus):
         metrics.gauge("bus_siblings", "Other workers of this machine that news go to.", lambda: bus.siblings)
         metrics.total("bus_dropped", "News that could not be sent; other nodes find it in the store.", lambda: bus.dropped)

@@ -40,7 +40,9 @@ def decode(data: bytes) -> tuple[bytes, News]:
             raise MalformedNews("the sender is no id")
         if kind == _ENTRIES:
             after, lineage, drafts = rest
-            news: News = NewEntries(int(after), [_draft(*draft) for draft in drafts], str(lineage))
+            if type(after) is not int or after < 0:
+                raise MalformedNews("it continues no log")
+            news: News = NewEntries(after, [_draft(*draft) for draft in drafts], str(lineage))
         elif kind == _PRESENCE:
             (update,) = rest
             news = NewPresence(bytes(memoryview(update)))

@@ -16,6 +16,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 
 from server.bus.errors import BusUnusable
 from server.bus.news import MalformedNews, decode, encode
+from server.bus.seal import NotOurs, Seal
 from sync.rooms.ports import Listener, News, PresenceWanted
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,10 @@ SHARDED_SINCE = 7
 _AWAY = (RedisError, OSError, TimeoutError)
 
 
-async def open_redis(url: str, *, prefix: str = "ebbtide") -> RedisBus:
+async def open_redis(url: str, *, key: str, prefix: str = "ebbtide") -> RedisBus:
     """An end of the bus at `url`. `prefix` begins the names of its channels, so that deployments may share a Redis.
+
+    `key` is a secret of the store: news is believed when a node that knows it has sent it.
 
     A Redis that is away is waited for in the background. Raises `BusUnusable` for an address or a password that is wrong.
     """
@@ -56,7 +59,7 @@ async def open_redis(url: str, *, prefix: str = "ebbtide") -> RedisBus:
         raise BusUnusable(place, f"refuses the user or the password ({error}); correct --bus") from None
     except _AWAY as error:
         log.warning("redis away, nodes converge through the store", extra={"reason": str(error) or "no answer"})
-    return RedisBus(client, prefix)
+    return RedisBus(client, prefix, Seal(key))
 
 
 class RedisBus:
@@ -65,9 +68,10 @@ class RedisBus:
     One task listens and one sends, each starting over when Redis went. What is published meanwhile is dropped.
     """
 
-    def __init__(self, client: Redis, prefix: str) -> None:
+    def __init__(self, client: Redis, prefix: str, seal: Seal) -> None:
         self._client = client
         self._prefix = f"{prefix}:".encode()
+        self._seal = seal
         self._node = secrets.token_bytes(8)
         self._listeners: dict[str, dict[Listener, None]] = {}
         self._unsent: deque[tuple[bytes, bytes]] = deque()
@@ -84,6 +88,8 @@ class RedisBus:
         self._down.set()
         self.dropped = 0
         """News that could not be sent."""
+        self.refused = 0
+        """News that came from nobody on this store, or were none."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._stay_connected())]
 
@@ -98,11 +104,12 @@ class RedisBus:
 
     def publish(self, document: str, news: News) -> None:
         """See `Bus.publish`."""
-        data = encode(self._node, news)
+        channel = self._channel(document)
+        data = self._seal.put_on(channel, encode(self._node, news))
         if not self.healthy or self._unsent_bytes + len(data) > UNSENT_BYTES:
             self.dropped += 1
             return
-        self._unsent.append((self._channel(document), data))
+        self._unsent.append((channel, data))
         self._unsent_bytes += len(data)
         self._work.set()
 
@@ -258,9 +265,12 @@ class RedisBus:
 
     def _hear(self, channel: bytes, data: bytes) -> None:
         try:
-            sender, news = decode(data)
-        except MalformedNews as error:
-            log.warning("news not understood", extra={"reason": str(error)})
+            sender, news = decode(self._seal.take_off(channel, data))
+        except (NotOurs, MalformedNews) as error:
+            self.refused += 1
+            # Another deployment's news may be many: each time that they have doubled is enough.
+            if self.refused & (self.refused - 1) == 0:
+                log.warning("news not believed", extra={"reason": str(error), "refused": self.refused})
             return
         if sender != self._node:
             self._tell(channel.removeprefix(self._prefix).decode(errors="replace"), news)

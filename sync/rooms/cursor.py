@@ -177,6 +177,10 @@ class LogCursor:
 
     def conflicted(self, conflict: Conflict) -> None:
         """Somebody else appended first: read on, then try again."""
+        if self.created and conflict.lineage == self.lineage and conflict.head < self.journal.head:
+            log.error("the log ends before what was read of it", extra={"document": self.name, "head": conflict.head})
+            self.fail(StoreUnavailable("the store has less of the document than was read; connect again"))
+            return
         if conflict.lineage != self.lineage:
             if self.created:
                 self.fail(LineageDiffers(conflict.lineage))

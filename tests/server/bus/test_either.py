@@ -44,7 +44,7 @@ class Node:
             stream.start()
             node = cls(MongoStore(mongo), stream, None)
         else:
-            either = EitherBus(await open_redis(redis), stream, linger=0.5)
+            either = EitherBus(await open_redis(redis, key="k"), stream, linger=0.5)
             node = cls(MongoStore(mongo), stream, either)
         await node.person.join()
         return node

@@ -14,11 +14,13 @@ from redis.asyncio import Redis
 from server.bus.errors import BusUnusable
 from server.bus.news import MalformedNews, decode, encode
 from server.bus.redis import ANSWER_SECONDS, RedisBus, open_redis
+from server.bus.seal import Seal
 from sync.rooms.ports import Bus, Draft, NewEntries, NewPresence, News, PresenceWanted
 from tests.contracts.bus import ONE, BusContract, Connect, Ear
 from tests.harness.redis_server import NEWEST, OLD, RedisCluster, RedisServer, redis_program
 
 PATIENCE = 15.0
+KEY = "that of the store"
 
 
 @pytest.fixture(scope="module", params=[OLD, NEWEST, "cluster"])
@@ -37,7 +39,7 @@ class TestRedisContract(BusContract):
     @pytest.fixture
     def connect(self, redis: RedisServer) -> Connect:
         async def connect() -> RedisBus:
-            end = await open_redis(redis.url)
+            end = await open_redis(redis.url, key=KEY)
             # An end that comes in asks who is here; that is no news of the test's.
             await healthy(end)
             return end
@@ -54,7 +56,7 @@ class TestRedisContract(BusContract):
 
 @pytest.fixture
 async def ends(redis: RedisServer) -> AsyncIterator[tuple[RedisBus, RedisBus]]:
-    ends = await open_redis(redis.url), await open_redis(redis.url)
+    ends = await open_redis(redis.url, key=KEY), await open_redis(redis.url, key=KEY)
     for end in ends:
         await healthy(end)
     yield ends
@@ -130,16 +132,21 @@ async def test_what_is_not_news_is_ignored(redis: RedisServer, ends: tuple[Redis
     await published(ends[0], ear)
     count = len(ear.heard)
     client = Redis.from_url(redis.url)
-    for data in (b"", b"\xc1", b"\x91\x01", b"nonsense", encode(b"x" * 8, NewPresence(b"x"))[:-1]):
+    nonsense = [b"", b"\xc1", b"\x91\x01", b"nonsense", encode(b"x" * 8, NewPresence(b"x"))[:-1]]
+    good = encode(b"x" * 8, NewPresence(b"x"))
+    forged = [good, Seal("another store's").put_on(b"ebbtide:a", good), Seal(KEY).put_on(b"ebbtide:b", good)]
+    for data in [*nonsense, *(Seal(KEY).put_on(b"ebbtide:a", each) for each in nonsense), *forged]:
         for command in ("PUBLISH", "SPUBLISH") if ends[0]._sharded else ("PUBLISH",):
             await client.execute_command(command, b"ebbtide:a", data)  # type: ignore[no-untyped-call]
     await client.aclose()
     await published(ends[0], ear)
     assert {type(news) for _, news in ear.heard[count:]} == {NewEntries}
+    assert ends[1].refused >= 13
 
 
 async def test_deployments_with_other_prefixes_hear_nothing_of_each_other(redis: RedisServer) -> None:
-    ends = await open_redis(redis.url), await open_redis(redis.url, prefix="other"), await open_redis(redis.url)
+    prefixes = ("ebbtide", "other", "ebbtide")
+    ends = [await open_redis(redis.url, key=KEY, prefix=prefix) for prefix in prefixes]
     ears = [Ear() for _ in ends]
     for end, ear in zip(ends, ears, strict=True):
         end.subscribe("a", ear)
@@ -154,20 +161,20 @@ async def test_deployments_with_other_prefixes_hear_nothing_of_each_other(redis:
 async def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
     for url in ("http://127.0.0.1", "redis", "redis://h:x/0"):
         with pytest.raises(BusUnusable, match="is no address"):
-            await open_redis(url)
+            await open_redis(url, key=KEY)
     with RedisServer(tmp_path, password="right") as server:
         for url in (server.url.replace("right", "wrong"), server.url.replace(":right@", "")):
             with pytest.raises(BusUnusable, match="refuses the user or the password") as raised:
-                await open_redis(url)
+                await open_redis(url, key=KEY)
             assert "wrong" not in raised.value.reason.partition(":")[0]
-        bus = await open_redis(server.url)
+        bus = await open_redis(server.url, key=KEY)
         await healthy(bus)
         await bus.close()
 
 
 async def test_a_redis_that_was_never_there_is_waited_for(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
-    ends = await open_redis(server.url), await open_redis(server.url)
+    ends = await open_redis(server.url, key=KEY), await open_redis(server.url, key=KEY)
     ear = Ear()
     ends[1].subscribe("a", ear)
     assert not ends[0].healthy
@@ -195,7 +202,7 @@ async def test_a_redis_full_of_clients_is_waited_for(tmp_path: Path, caplog: pyt
             others.append(other := socket.create_connection(("127.0.0.1", server.port)))
             other.send(b"PING\r\n")
             welcome = other.recv(100) == b"+PONG\r\n"
-        ends = await open_redis(server.url), await open_redis(server.url)
+        ends = await open_redis(server.url, key=KEY), await open_redis(server.url, key=KEY)
         assert {record.__dict__["reason"] for record in caplog.records} == {"max number of clients reached"}
         for other in others:
             other.close()
@@ -210,7 +217,7 @@ async def test_a_redis_full_of_clients_is_waited_for(tmp_path: Path, caplog: pyt
 
 async def test_a_redis_full_of_data_still_carries_news(tmp_path: Path) -> None:
     with RedisServer(tmp_path, settings=["--maxmemory", "1", "--maxmemory-policy", "noeviction"]) as server:
-        ends = await open_redis(server.url), await open_redis(server.url)
+        ends = await open_redis(server.url, key=KEY), await open_redis(server.url, key=KEY)
         ear = Ear()
         ends[1].subscribe("a", ear)
         for end in ends:

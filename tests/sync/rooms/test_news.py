@@ -82,3 +82,19 @@ async def test_a_document_that_others_made_meanwhile_takes_what_was_written_here
         await bob.acknowledged(theirs)
         assert {entry.update for entry in await one.log()} == {mine, theirs}
         assert sorted(await one.stored_text()) == ["a", "b"]
+
+
+async def test_news_of_what_nobody_appended_are_found_out_by_the_next_append(tmp_path: Path) -> None:
+    async with node(tmp_path, ALONE) as here:
+        writer = await here.client()
+        first, phantom = edits("a", "b")
+        writer.send(first)
+        await writer.acknowledged(first)
+        room = here.rooms.open("d")
+        room.news(NewEntries(1, [Draft(phantom)], room.log.lineage))
+        writer.send(edits("c")[0])
+        await writer.outlet.until(lambda outlet: outlet.errors)
+        assert [error.code for error in writer.outlet.errors] == ["store-unavailable"]
+        again = await here.client()
+        assert again.text == "a"
+        assert len(await here.log()) == 1
