@@ -83,6 +83,13 @@ async def ready(server: ServerProcess) -> tuple[int, str]:
         return response.status, await response.text()
 
 
+async def until_ready(server: ServerProcess) -> None:
+    """Return once `/readyz` is content: appends must have worked for a while."""
+    async with asyncio.timeout(PATIENCE):
+        while (await ready(server))[0] != 200:
+            await asyncio.sleep(0.05)
+
+
 async def until_not_ready(server: ServerProcess) -> str:
     """What `/readyz` says once it is no longer content."""
     async with asyncio.timeout(PATIENCE):
@@ -113,7 +120,7 @@ async def test_the_disk_is_full(tmp_path: Path, disk: Callable[[Path], object], 
             if restarted:
                 await asyncio.to_thread(server.start)
             await people.progress()
-            assert (await ready(server))[0] == 200
+            await until_ready(server)
             await judge(people, urls, lambda: open_sqlite(data / "ebbtide.sqlite"), "The disk is full")
             assert restarted or not people.errors(), "somebody noticed more than a pause"
         assert "Traceback" not in server.errors
