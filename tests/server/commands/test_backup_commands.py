@@ -173,7 +173,7 @@ async def test_a_disk_that_is_full(data: Path, tmp_path: Path) -> None:
 
 def test_help_names_every_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for command, words in {
-        "backup": ["FOLDER", "--store", "--data", "EBBTIDE_STORE_READS"],
+        "backup": ["FOLDER", "--store", "--data", "EBBTIDE_STORE_TIMEOUT"],
         "restore": ["FOLDER", "--at", "--document", "--beside"],
         "verify": ["[FOLDER]"],
         "copy": ["SOURCE", "TARGET", "--store-driver"],
