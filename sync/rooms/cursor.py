@@ -162,8 +162,7 @@ class LogCursor:
         drafts = self.journal.take()
         self.created = True
         self._since_snapshot += len(drafts)
-        for draft in drafts:
-            self._since_snapshot_bytes += len(draft.update)
+        self._since_snapshot_bytes += sum([len(draft.update) for draft in drafts])
         due = self.journal.settle()
         if due:
             self._acknowledge(due)
@@ -301,3 +300,4 @@ class LogCursor:
         self._follow(updates)
         self.journal.head += len(updates)
         self._since_snapshot += len(updates)
+        self._since_snapshot_bytes += sum([len(update) for update in updates])

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
+
+import pycrdt
 
 from sync.rooms.limits import RoomLimits
 from tests.sync.rooms.kit import node, text_of
 
 LIMITS = RoomLimits(poll_interval=0.02, snapshot_entries=3)
+LIMITS_OF_NONE = RoomLimits(poll_interval=0.02)
+"""With too little written for a snapshot."""
 
 
 async def test_a_snapshot_has_nothing_that_is_not_in_the_log_up_to_its_number(tmp_path: Path) -> None:
@@ -43,3 +48,22 @@ async def test_a_snapshot_has_nothing_that_is_not_in_the_log_up_to_its_number(tm
         assert snapshots
         for seq, state in snapshots:
             assert text_of([state]) == text_of([entry.update for entry in log if entry.seq <= seq])
+
+
+async def test_bytes_that_other_nodes_appended_count_for_a_snapshot(tmp_path: Path) -> None:
+    doc: pycrdt.Doc[Any] = pycrdt.Doc()
+    page = doc.get("page", type=pycrdt.Map)
+    limits = RoomLimits(poll_interval=0.02, snapshot_bytes=1000)
+    async with node(tmp_path, limits) as here, node(tmp_path, LIMITS_OF_NONE) as there:
+        client, other = await here.client(), await there.client()
+        # One place written again and again: much more to read than what is left.
+        for number in range(20):
+            before = doc.get_state()
+            page["text"] = f"{number}" + "x" * 500
+            other.send(update := doc.get_update(before))
+            await other.acknowledged(update)
+            await client.acknowledged(update)
+        client.send(last := client.edit("mine"))
+        await client.acknowledged(last)
+        await here.rooms.close()
+        assert (await here.store.load("d")).snapshot_seq == 21
