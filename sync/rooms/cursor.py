@@ -151,11 +151,21 @@ class LogCursor:
         drafts = self.journal.take()
         if not drafts:
             return None
-        if self._snapshot is None and self._snapshot_due(drafts):
-            assert self.document is not None
-            self._snapshot = Snapshot(self.journal.head + len(drafts), self.document.encode())
         self._appending = True
         return Append(self.name, self.journal.head, drafts, self.lineage)
+
+    def prepare_snapshot(self, append: Append) -> bool:
+        """Encode the document as the log will be with `append`, which was just taken, if a snapshot is due; says whether."""
+        if self._snapshot is not None or not self._snapshot_due(append.drafts):
+            return False
+        assert self.document is not None
+        self._snapshot = Snapshot(append.expected + len(append.drafts), self.document.encode())
+        return True
+
+    @property
+    def has_snapshot(self) -> bool:
+        """Whether an encoded document waits for its append to be durable."""
+        return self._snapshot is not None
 
     def appended(self) -> Sequence[Draft]:
         """What was taken is durable: acknowledge it. Returns what it was."""

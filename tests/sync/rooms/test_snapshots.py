@@ -6,8 +6,9 @@ from typing import Any
 
 import pycrdt
 
+from sync.rooms.committer import SNAPSHOTS_MOST
 from sync.rooms.limits import RoomLimits
-from tests.sync.rooms.kit import node, text_of
+from tests.sync.rooms.kit import PATIENCE, node, text_of
 
 LIMITS = RoomLimits(poll_interval=0.02, snapshot_entries=3)
 LIMITS_OF_NONE = RoomLimits(poll_interval=0.02)
@@ -67,3 +68,48 @@ async def test_bytes_that_other_nodes_appended_count_for_a_snapshot(tmp_path: Pa
         await client.acknowledged(last)
         await here.rooms.close()
         assert (await here.store.load("d")).snapshot_seq == 21
+
+
+async def test_few_snapshots_are_under_way_however_slow_the_store_is(tmp_path: Path) -> None:
+    begun: list[str] = []
+    answering = asyncio.Event()
+    async with node(tmp_path, LIMITS._replace(snapshot_entries=1)) as here:
+        keep = here.store.snapshot
+
+        async def snapshot(document: str, seq: int, state: bytes) -> None:
+            begun.append(document)
+            await answering.wait()
+            await keep(document, seq, state)
+
+        here.store.snapshot = snapshot  # type: ignore[method-assign]
+        clients = [await here.client(f"d{index}") for index in range(3 * SNAPSHOTS_MOST)]
+        try:
+            for _ in range(2):
+                for client in clients:
+                    client.send(update := client.edit("a"))
+                    await client.acknowledged(update)
+            assert begun == [f"d{index}" for index in range(SNAPSHOTS_MOST)]
+        finally:
+            answering.set()
+        # The others have theirs with a later edit.
+        for client in clients:
+            async with asyncio.timeout(PATIENCE):
+                while not (await here.store.load(client.room.name)).snapshot_seq:
+                    client.send(update := client.edit("b"))
+                    await client.acknowledged(update)
+
+
+async def test_few_documents_are_encoded_while_the_store_is_away(tmp_path: Path) -> None:
+    async with node(tmp_path, LIMITS._replace(snapshot_entries=1)) as here:
+        clients = [await here.client(f"d{index}") for index in range(3 * SNAPSHOTS_MOST)]
+        here.store.away = True
+        sent = [client.edit("a") for client in clients]
+        for some in (slice(0, 1), slice(1, None)):
+            here.store.attempted.clear()
+            for client, update in zip(clients[some], sent[some], strict=True):
+                client.send(update)
+            await here.store.attempted.wait()
+        here.store.away = False
+        assert sum(client.room.log.has_snapshot for client in clients) == SNAPSHOTS_MOST
+        for client, update in zip(clients, sent, strict=True):
+            await client.acknowledged(update)
