@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from server.archive.errors import TargetNotEmpty
 from server.archive.logs import StoreLog
 from server.archive.report import Report
+from server.archive.strangers import refuse_strangers
 from server.archive.transfer import Transfer
-from server.archive.worklist import CHANGES_PAGE, list_changes
+from server.archive.worklist import list_changes
 from sync.rooms.errors import StoreCorrupted
 from sync.rooms.ports import Store
 
@@ -21,7 +21,7 @@ async def copy(source: Store, target: Store, report: Report) -> None:
 
     Raises `TargetNotEmpty` before anything was written, and `StoreUnavailable`.
     """
-    await _refuse_strangers(source, target)
+    await refuse_strangers(target, lambda document: StoreLog.open(source, document), "copy into an empty one")
     transfer = Transfer(target, report)
     with closing(await list_changes(source, 0)) as work:
         report.total = len(work)
@@ -30,19 +30,8 @@ async def copy(source: Store, target: Store, report: Report) -> None:
                 log = await StoreLog.open(source, document)
             except StoreCorrupted as error:
                 report.trouble(document, error.code, error.reason)
-                report.advance(documents=1)
+                report.advance(left=1)
                 continue
             if log is not None:
                 await transfer.put(log)
         await transfer.finish()
-
-
-async def _refuse_strangers(source: Store, target: Store) -> None:
-    cursor, more = 0, True
-    while more:
-        page = await target.changes(cursor, CHANGES_PAGE)
-        heads = await source.heads([document for document, _ in page.changes])
-        for document, head in page.changes:
-            if heads.get(document, 0) < head:
-                raise TargetNotEmpty(document, "copy into an empty one")
-        cursor, more = page.cursor, page.more

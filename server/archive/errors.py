@@ -89,8 +89,8 @@ class TargetNotEmpty(ArchiveError):
 
     code = "store-not-empty"
 
-    def __init__(self, document: str, advice: str) -> None:
-        super().__init__(f"the store is not empty: it has {document}; {advice}")
+    def __init__(self, document: str, difference: str, advice: str) -> None:
+        super().__init__(f"the store is not empty: it has {document}{difference}; {advice}")
         self.document = document
 
 

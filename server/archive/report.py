@@ -15,7 +15,8 @@ LINE_SECONDS = 5.0
 class Report:
     """Writes to `stream` (stderr unless given): a bar on a terminal, a line now and then elsewhere.
 
-    `troubles` counts the documents that something was wrong with.
+    `documents` counts those that are done, `left` those that were looked at and are not, and `troubles` those that something
+    was wrong with.
     """
 
     def __init__(self, doing: str, stream: TextIO | None = None) -> None:
@@ -29,13 +30,15 @@ class Report:
         self.total = 0
         """Documents that there are to do; 0 while that is not known."""
         self.documents = 0
+        self.left = 0
         self.entries = 0
         self.bytes = 0
         self.troubles = 0
 
-    def advance(self, *, documents: int = 0, entries: int = 0, size: int = 0) -> None:
+    def advance(self, *, documents: int = 0, left: int = 0, entries: int = 0, size: int = 0) -> None:
         """So much more is done. `size` counts bytes of updates and states."""
         self.documents += documents
+        self.left += left
         self.entries += entries
         self.bytes += size
         now = time.monotonic()
@@ -64,9 +67,11 @@ class Report:
     def _say(self) -> None:
         if not self._terminal:
             of = f" of {self.total:,}" if self.total else ""
-            self.line(f"{self._doing}: {self.documents:,}{of} documents, {self.entries:,} entries, {_size(self.bytes)}")
+            self.line(
+                f"{self._doing}: {self.documents + self.left:,}{of} documents, {self.entries:,} entries, {_size(self.bytes)}"
+            )
             return
-        share = min(1.0, self.documents / self.total) if self.total else 0.0
+        share = min(1.0, (self.documents + self.left) / self.total) if self.total else 0.0
         bar = "=" * round(share * BAR_WIDTH)
         text = f"{self._doing} [{bar:{BAR_WIDTH}}] {share:4.0%}  {self.counts()}"
         print(f"\r{text:{self._width}}", end="", file=self._stream, flush=True)

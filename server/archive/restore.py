@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from server.archive.archive import Archive
-from server.archive.errors import ArchiveDamaged, ArchiveUnfinished, NotReached, TargetNotEmpty, UnknownDocument
+from server.archive.errors import ArchiveDamaged, ArchiveUnfinished, NotReached, UnknownDocument
+from server.archive.logs import DocumentLog
 from server.archive.report import Report
+from server.archive.strangers import refuse_strangers
 from server.archive.transfer import Transfer
-from server.archive.worklist import CHANGES_PAGE
 from sync.rooms.ports import Store
+
+ADVICE = "restore into another store, or with --beside into this one, whose own documents are left as they are"
 
 
 async def restore(
@@ -17,43 +20,44 @@ async def restore(
 ) -> None:
     """Put the archive's documents into the store, as they were at `at` (ms since 1970; None: at the last backup).
 
-    All of them, or `documents` alone. Unless `beside` others, or only some documents are asked for, the store must be empty or
-    hold beginnings of what is restored. A document that is not to be had as it was then is reported. Run again after a
-    kill, it finishes.
+    All of them, or `documents` alone. Unless `beside` others, the store must be empty or hold beginnings of what is restored.
+    A document that is not to be had as it was then is reported. Run again after a kill, it finishes.
 
     Raises `TargetNotEmpty` and `UnknownDocument` before anything was written, `StoreUnavailable`, and `ArchiveDamaged`.
     """
-    for document in documents:
-        if archive.known(document) is None:
-            raise UnknownDocument(document)
-    if not documents and not beside:
-        await refuse_strangers(store, archive)
+    refuse_unknown(archive, documents)
+    if not beside:
+
+        async def log_of(document: str) -> DocumentLog | None:
+            try:
+                return archive.log(document, at) if document in documents or not documents else None
+            except NotReached:
+                return None
+
+        await refuse_strangers(store, log_of, ADVICE)
     if archive.unfinished:
         report.trouble("the backup", ArchiveUnfinished.code, ArchiveUnfinished().reason)
-    report.total = len(documents) or archive.count()[0]
+    report.total = len(set(documents)) or archive.count()[0]
     transfer = Transfer(store, report)
     for document in _chosen(archive, documents):
         try:
             log = archive.log(document, at)
         except (NotReached, ArchiveDamaged) as error:
             report.trouble(document, error.code, error.reason)
-            report.advance(documents=1)
+            report.advance(left=1)
             continue
-        if log is not None:
+        if log is None:
+            report.advance(left=1)
+        else:
             await transfer.put(log)
     await transfer.finish()
 
 
-async def refuse_strangers(store: Store, archive: Archive) -> None:
-    """Raises `TargetNotEmpty` when the store has a document, or more of one, than the archive."""
-    cursor, more = 0, True
-    while more:
-        page = await store.changes(cursor, CHANGES_PAGE)
-        for document, head in page.changes:
-            known = archive.known(document)
-            if known is None or known.head < head:
-                raise TargetNotEmpty(document, "restore into another, or beside what is there with --beside")
-        cursor, more = page.cursor, page.more
+def refuse_unknown(archive: Archive, documents: Iterable[str]) -> None:
+    """Raises `UnknownDocument` for the first that the archive never had."""
+    for document in documents:
+        if archive.known(document) is None:
+            raise UnknownDocument(document)
 
 
 def _chosen(archive: Archive, documents: Iterable[str]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import NamedTuple
 
 from server.archive.errors import ArchiveDamaged, CompactedMeanwhile, Mismatch
@@ -29,7 +29,8 @@ class Transfer:
     """Puts documents into `target`. What is there already as a beginning of the same log is gone on from.
 
     So a transfer that was killed is made again from the start and finishes. A document of which the target has something else
-    is reported and left as it is, and so is one that cannot be read or held.
+    is reported and left as it is, and so is one that cannot be read or held. The report counts as done the documents that the
+    target has then as they are elsewhere.
     """
 
     def __init__(self, target: Store, report: Report) -> None:
@@ -43,11 +44,9 @@ class Transfer:
 
         Raises `StoreUnavailable`; what is wrong with this document alone is reported.
         """
-        try:
-            await self._put(log)
-        except _OF_ONE_DOCUMENT as error:
-            self._report.trouble(log.document, error.code, error.reason)
-        self._report.advance(documents=1)
+        await self._count_document(log, self._put(log))
+        if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_DOCUMENTS:
+            await self.finish()
 
     async def finish(self) -> None:
         """Return when all that was put is durable. Raises as `put` does."""
@@ -66,14 +65,24 @@ class Transfer:
                 await self._alone(small)
             else:
                 self._count(small.entries)
+                self._report.advance(documents=1)
 
     async def _alone(self, small: _Small) -> None:
-        try:
-            await self._go_on(small.log, 0)
-        except _OF_ONE_DOCUMENT as error:
-            self._report.trouble(small.log.document, error.code, error.reason)
+        await self._count_document(small.log, self._go_on(small.log, 0))
 
-    async def _put(self, log: DocumentLog) -> None:
+    async def _count_document(self, log: DocumentLog, putting: Awaitable[bool]) -> None:
+        """Count the document as done when `putting` says that it is there."""
+        try:
+            there = await putting
+        except _OF_ONE_DOCUMENT as error:
+            self._report.trouble(log.document, error.code, error.reason)
+            self._report.advance(left=1)
+        else:
+            if there:
+                self._report.advance(documents=1)
+
+    async def _put(self, log: DocumentLog) -> bool:
+        """Put it there; False when it goes with the next batch."""
         kept = await log.snapshot()
         if log.floor == 0 and kept is None:
             pages = log.pages(0)
@@ -81,9 +90,7 @@ class Transfer:
             if first[-1].seq == log.head:
                 self._batch.append(_Small(log, first))
                 self._batch_bytes += sum(len(entry.update) for entry in first)
-                if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_DOCUMENTS:
-                    await self.finish()
-                return
+                return False
         if log.floor:
             answer = (await self._target.adopt([_adoption(log, log.floor, [])]))[0]
             start = await self._matching(log, answer) if isinstance(answer, Conflict) else log.floor
@@ -93,9 +100,10 @@ class Transfer:
         if kept is not None:
             await self._target.snapshot(log.document, kept.seq, kept.state)
             self._report.advance(size=len(kept.state))
+        return True
 
-    async def _go_on(self, log: DocumentLog, after: int) -> None:
-        """Put the entries above `after`, or above what turns out to be there."""
+    async def _go_on(self, log: DocumentLog, after: int) -> bool:
+        """Put the entries above `after`, or above what turns out to be there. True: all are there then."""
         while after < log.head:
             # At most once more: a conflict says where the target is.
             async for page in log.pages(after):
@@ -105,6 +113,7 @@ class Transfer:
                     break
                 after = answer.head
                 self._count(page)
+        return True
 
     async def _matching(self, log: DocumentLog, there: Conflict) -> int:
         """The number up to which the target has the same log.

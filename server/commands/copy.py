@@ -9,11 +9,10 @@ from typing import Any
 from server import values
 from server.archive.copy import copy
 from server.archive.report import Report
-from server.commands.places import DRIVER_OPTIONS, Location, usage
+from server.commands.places import DRIVER_OPTIONS, Location, storage_from, usage
 from server.commands.running import finish
 from server.commands.running import run as run_to_the_end
-from server.config import Storage
-from server.options import ConfigError, Word, fields_from, read_settings
+from server.options import ConfigError, Word, read_settings
 
 USAGE = usage(
     "copy",
@@ -43,10 +42,9 @@ async def _copy(source: Location, target: Location, report: Report) -> int:
 def _location(name: str, settings: Mapping[str, Any]) -> Location:
     place: str = settings[name]
     kind, _, path = place.partition(":")
-    driver = {field: value for field, value in fields_from(Storage, {"--store": "", **settings}).items() if field != "url"}
     if kind == "sqlite" and path:
-        return Location(Storage(**driver), Path(path))
+        return Location(storage_from("", settings), Path(path))
     if kind in ("mongodb", "mongodb+srv"):
-        return Location(Storage(url=place, **driver), Path())
+        return Location(storage_from(place, settings), Path())
     # Never the text itself: it may hold a password.
     raise ConfigError(f"{name} takes sqlite:FOLDER or mongodb://HOST/DATABASE")

@@ -12,8 +12,12 @@ from server.options import Option, Usage, Word, fields_from, options_of
 from server.stores.opening import open_store
 from sync.rooms.ports import Store
 
-DRIVER_OPTIONS = tuple(each for each in options_of(Storage).values() if each.flag != "--store")
-STORE_OPTIONS = (options_of(Config)["data"], options_of(Storage)["url"], *DRIVER_OPTIONS)
+_URL, _READS = options_of(Storage)["url"], options_of(Storage)["reads"]
+
+DRIVER_OPTIONS = tuple(each for each in options_of(Storage).values() if each not in (_URL, _READS))
+"""Those of `serve` but for where listings are read: one that lags would leave out documents that are there."""
+
+STORE_OPTIONS = (options_of(Config)["data"], _URL, *DRIVER_OPTIONS)
 
 
 class Location:
@@ -26,7 +30,7 @@ class Location:
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Location:
         """What `--store` and `--data` say. Raises `ConfigError`."""
-        storage = Storage(**fields_from(Storage, settings))
+        storage = storage_from(settings[_URL.flag], settings)
         if storage.url:
             refuse_unknown_store(storage.url)
         return cls(storage, settings[options_of(Config)["data"].flag])
@@ -39,6 +43,11 @@ class Location:
             yield store
         finally:
             await store.close()
+
+
+def storage_from(url: str, settings: Mapping[str, Any]) -> Storage:
+    """The store at `url` ("": SQLite), as `DRIVER_OPTIONS` say. Everything is read from the primary."""
+    return Storage(**fields_from(Storage, {**settings, _URL.flag: url, _READS.flag: "primary"}))
 
 
 def usage(

@@ -127,11 +127,11 @@ class Mongo(NamedTuple):
         await awaited(self.client.close())
 
 
-async def connect(url: str, options: MongoOptions) -> Mongo:
+async def connect(url: str, options: MongoOptions, *, must_exist: bool = False) -> Mongo:
     """Connect to the database that `url` names, and make its collections and indexes.
 
-    Raises `StoreUnusable` for an address or a server with which no store is possible, `StoreUnavailable` when no primary
-    answers in time.
+    Raises `StoreUnusable` for an address or a server with which no store is possible, and with `must_exist` for a database
+    that holds no store, in which nothing is made then. Raises `StoreUnavailable` when no primary answers in time.
     """
     place = without_secrets(url)
     try:
@@ -160,6 +160,8 @@ async def connect(url: str, options: MongoOptions) -> Mongo:
     mongo = Mongo(client, node, log, documents, parts, uploads, meta, revocations, listing, durable, options.timeout)
     try:
         await _demand_guarantees(client, place)
+        if must_exist and await mongo.meta.find_one({"_id": "schema"}) is None:
+            raise StoreUnusable(place, "there is no store in this database; correct its name")
         feed = await _prepare(database, mongo, place)
     except StoreUnusable:
         await mongo.close()

@@ -19,10 +19,10 @@ async def open_store(storage: Storage, data: Path, *, must_exist: bool = False) 
     """The store that `storage` and the data folder name; `data` may also be the database file itself.
 
     Raises `StoreUnusable` or `StoreUnavailable` when it cannot be opened, `StoreCorrupted` for a damaged file, and `OSError`
-    when the folder cannot be made. With `must_exist`, SQLite's file is not made when it is missing: that is `StoreUnusable`.
+    when the folder cannot be made. With `must_exist`, a store that is missing is not made: that is `StoreUnusable`.
     """
     if storage.url:
-        return MongoStore(await connect_mongo(storage))
+        return MongoStore(await connect_mongo(storage, must_exist=must_exist))
     path = data if data.suffix == ".sqlite" else data / FILE
     if not must_exist:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ async def open_store(storage: Storage, data: Path, *, must_exist: bool = False) 
     return await open_sqlite(path)
 
 
-async def connect_mongo(storage: Storage) -> Mongo:
-    """The MongoDB that `storage` names. Raises `StoreUnusable` or `StoreUnavailable`."""
+async def connect_mongo(storage: Storage, *, must_exist: bool = False) -> Mongo:
+    """The MongoDB that `storage` names. Raises `StoreUnusable` or `StoreUnavailable` as `connect` does."""
     options = MongoOptions(storage.driver, storage.pool_most, storage.pool_least, storage.timeout, storage.reads)
-    return await connect(storage.url, options)
+    return await connect(storage.url, options, must_exist=must_exist)

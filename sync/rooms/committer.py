@@ -18,6 +18,9 @@ RETRY_FIRST = 0.05
 RETRY_MOST = 2.0
 """Seconds between attempts while the store is away, doubling from the first to the most."""
 
+SNAPSHOTS_MOST = 4
+"""Encoded documents that wait for the store at a time; each may be as large as a document may be."""
+
 SETTLED_SECONDS = 3.0
 """How long no append fails, longer than `RETRY_MOST`, before a store that failed counts as well again. A full disk takes the
 small appends and fails the large ones."""
@@ -150,6 +153,8 @@ class Committer:
         cursors: list[LogCursor] = []
         batch: list[Append] = []
         size = 0
+        # While the store is slow or away they would gather. A snapshot for which there is no room is due again next time.
+        snapshots = SNAPSHOTS_MOST - len(self._housekeeping) - sum([cursor.has_snapshot for cursor in self._unsettled])
         while self._waiting and size < BATCH_BYTES:
             cursor = next(iter(self._waiting))
             if cursor in self._alone:
@@ -165,6 +170,8 @@ class Committer:
                 if cursor.error is not None or cursor.journal.idle:
                     del self._unsettled[cursor]
             else:
+                if snapshots > 0 and cursor.prepare_snapshot(append):
+                    snapshots -= 1
                 cursors.append(cursor)
                 batch.append(append)
                 size += sum([len(draft.update) for draft in append.drafts])

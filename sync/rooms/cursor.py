@@ -151,19 +151,28 @@ class LogCursor:
         drafts = self.journal.take()
         if not drafts:
             return None
-        if self._snapshot is None and self._snapshot_due(drafts):
-            assert self.document is not None
-            self._snapshot = Snapshot(self.journal.head + len(drafts), self.document.encode())
         self._appending = True
         return Append(self.name, self.journal.head, drafts, self.lineage)
+
+    def prepare_snapshot(self, append: Append) -> bool:
+        """Encode the document as the log will be with `append`, which was just taken, if a snapshot is due; says whether."""
+        if self._snapshot is not None or not self._snapshot_due(append.drafts):
+            return False
+        assert self.document is not None
+        self._snapshot = Snapshot(append.expected + len(append.drafts), self.document.encode())
+        return True
+
+    @property
+    def has_snapshot(self) -> bool:
+        """Whether an encoded document waits for its append to be durable."""
+        return self._snapshot is not None
 
     def appended(self) -> Sequence[Draft]:
         """What was taken is durable: acknowledge it. Returns what it was."""
         drafts = self.journal.take()
         self.created = True
         self._since_snapshot += len(drafts)
-        for draft in drafts:
-            self._since_snapshot_bytes += len(draft.update)
+        self._since_snapshot_bytes += sum([len(draft.update) for draft in drafts])
         due = self.journal.settle()
         if due:
             self._acknowledge(due)
@@ -305,3 +314,4 @@ class LogCursor:
         self._follow(updates)
         self.journal.head += len(updates)
         self._since_snapshot += len(updates)
+        self._since_snapshot_bytes += sum([len(update) for update in updates])

@@ -69,6 +69,16 @@ async def test_to_mongodb_and_back(replica_set: ReplicaSet, tmp_path: Path) -> N
     )
 
 
+def test_a_database_that_is_not_there_is_not_made(replica_set: ReplicaSet, tmp_path: Path) -> None:
+    url, folder = replica_set.url("mistyped"), tmp_path / "backup"
+    for words in (["backup", str(folder), "--store", url], ["verify", "--store", url], ["copy", url, f"sqlite:{tmp_path}"]):
+        assert "/mistyped: there is no store in this database; correct its name" in refused(ebbtide(*words))
+    with MongoClient[dict[str, object]](url) as client:
+        assert "mistyped" not in client.list_database_names()
+    assert not folder.exists()
+    assert not (tmp_path / FILE).exists()
+
+
 async def test_an_entry_that_mongodb_cannot_hold_is_named(replica_set: ReplicaSet, tmp_path: Path) -> None:
     async with sqlite(tmp_path / "home" / FILE) as store:
         await fill(store, 3)

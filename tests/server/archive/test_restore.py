@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from server.archive.archive import Archive
+from server.archive.copy import copy
 from server.archive.errors import TargetNotEmpty, UnknownDocument
 from server.archive.restore import restore
 from sync.rooms.errors import StoreUnavailable
@@ -125,11 +126,21 @@ async def test_some_documents_alone(tmp_path: Path) -> None:
     path = tmp_path / "restored.sqlite"
     async with sqlite(path) as store:
         await append(store, "other", 0, texts(1, 10))
-    await restored(tmp_path / "backup", path, only=["d3", "d1", "d3"])
+    with pytest.raises(TargetNotEmpty, match="it has other; restore into another store, or with --beside into this one"):
+        await restored(tmp_path / "backup", path, only=["d3"])
+    assert set(await heads(path)) == {"other"}
+    report = await restored(tmp_path / "backup", path, only=["d3", "d1", "d3"], beside=True)
+    assert (report.documents, report.troubles) == (2, 0)
     assert set(await heads(path)) == {"other", "d1", "d3"}
     with pytest.raises(UnknownDocument, match="has no document d9"):
-        await restored(tmp_path / "backup", path, only=["d0", "d9"])
+        await restored(tmp_path / "backup", path, only=["d0", "d9"], beside=True)
     assert set(await heads(path)) == {"other", "d1", "d3"}
+    alone = tmp_path / "alone.sqlite"
+    for _ in range(2):
+        await restored(tmp_path / "backup", alone, only=["d3"])
+        assert set(await heads(alone)) == {"d3"}
+    with pytest.raises(TargetNotEmpty, match="it has d3; "):
+        await restored(tmp_path / "backup", alone, only=["d1"])
 
 
 async def test_a_store_that_is_not_empty_is_refused_unless_told(tmp_path: Path) -> None:
@@ -149,9 +160,58 @@ async def test_a_store_that_is_not_empty_is_refused_unless_told(tmp_path: Path) 
     after = await contents_of(path)
     assert after.keys() == {"other", *(f"d{n}" for n in range(6))}
     assert {name: after[name] for name in before} == before
-    assert report.troubles == 2
+    assert (report.documents, report.left, report.troubles) == (4, 2, 2)
     assert "history-differs: d1: the store has another document of that name; it was left as it is" in said(report)
     assert "history-differs: d2: the store has " in said(report)
+
+
+async def test_another_document_of_the_same_name_is_a_stranger(tmp_path: Path) -> None:
+    path = tmp_path / "target.sqlite"
+    async with sqlite(tmp_path / "store.sqlite") as store:
+        for name in ("a", "b", "c"):
+            await append(store, name, 0, texts(5, 10))
+        await backed_up(store, tmp_path / "backup")
+        async with sqlite(path) as target:
+            await append(target, "a", 0, texts(2, 10), "of its own")
+            before = await contents(target)
+            with pytest.raises(TargetNotEmpty, match="it has a, and it is another document of that name; copy into"):
+                await copy(store, target, quiet())
+    with pytest.raises(TargetNotEmpty, match="it has a, and it is another document of that name; restore into"):
+        await restored(tmp_path / "backup", path)
+    assert await contents_of(path) == before
+
+
+async def test_nothing_is_taken_back_from_a_store(tmp_path: Path) -> None:
+    """Somebody means to put the live store back to a moment."""
+    path = tmp_path / "live.sqlite"
+    async with sqlite(path) as store:
+        for name in ("a", "b"):
+            await adopt_aged(store, name, texts(3, 10), [T0, T0 + DAY, T0 + 2 * DAY])
+        await backed_up(store, tmp_path / "backup")
+    before = await contents_of(path)
+    with pytest.raises(TargetNotEmpty, match="it has a up to entry 3, and 2 are to be there; restore into another store"):
+        await restored(tmp_path / "backup", path, at=T0 + DAY)
+    with pytest.raises(TargetNotEmpty, match="it has a; restore into another store"):
+        await restored(tmp_path / "backup", path, at=T0 - 1)
+    report = await restored(tmp_path / "backup", path, at=T0 + DAY, beside=True)
+    assert (report.documents, report.left, report.troubles) == (0, 2, 2)
+    assert await contents_of(path) == before
+
+
+async def test_what_cannot_be_read_of_a_source_keeps_no_copy_from_going_on(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    async with sqlite(path) as store, sqlite(tmp_path / "target.sqlite") as target:
+        await fill(store, 4)
+        await copy(store, target, quiet())
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM entries WHERE document = (SELECT id FROM documents WHERE name = 'd0') AND seq = 3")
+    async with sqlite(path) as store, sqlite(tmp_path / "target.sqlite") as target:
+        await append(store, "new", 0, texts(2, 10))
+        report = quiet()
+        await copy(store, target, report)
+        assert (report.documents, report.left, report.troubles) == (4, 1, 1)
+        assert "store-corrupted: d0: " in said(report)
+        assert "new" in await names(target)
 
 
 async def test_into_the_store_that_was_backed_up_nothing_is_to_do(tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def test_every_mistake_is_named(
         ("restore", str(tmp_path / "none"), *store): "there is no such folder",
         ("restore", folder, "--at", "yesterday", *store): "--at takes a time such as 2026-11-25T20:15:00Z",
         ("restore", folder, "--at", "2026-13-01", *store): "--at takes a time such as",
-        ("restore", folder, "--document", "nobody", *store): "the backup has no document nobody",
+        ("restore", folder, "--document", "nobody", "--data", str(tmp_path / "new")): "the backup has no document nobody",
+        ("restore", folder, "--at", "2001-01-01", *store): "--beside into this one, whose own documents are left as they are",
         ("restore", folder, "--data", str(tmp_path / "other")): "the store is not empty: it has of its own; restore into",
         ("copy", f"sqlite:{data}"): "the following arguments are required: TARGET",
         ("copy", f"sqlite:{data}", f"sqlite:{data}"): "SOURCE and TARGET are the same store",
@@ -173,7 +174,7 @@ async def test_a_disk_that_is_full(data: Path, tmp_path: Path) -> None:
 
 def test_help_names_every_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for command, words in {
-        "backup": ["FOLDER", "--store", "--data", "EBBTIDE_STORE_READS"],
+        "backup": ["FOLDER", "--store", "--data", "EBBTIDE_STORE_TIMEOUT"],
         "restore": ["FOLDER", "--at", "--document", "--beside"],
         "verify": ["[FOLDER]"],
         "copy": ["SOURCE", "TARGET", "--store-driver"],

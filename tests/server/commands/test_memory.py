@@ -11,11 +11,18 @@ import pycrdt
 
 from crdt.document import Document
 from sync.rooms.ports import Adoption, Entry
+from tests.harness.mongod import ReplicaSet
 from tests.harness.server_process import REPOSITORY
 from tests.server.archive.kit import sqlite, texts
 
 SLACK_KIB = 24 << 10
 SMALL, LARGE = 1, 6
+
+LONG_BYTES = 40_000
+"""Of an entry of the long log."""
+
+MONGO_BATCH_ENTRIES = (16 << 20) // LONG_BYTES
+"""How many of them MongoDB gives at a time: with fewer, a longer log takes more memory."""
 
 
 PROBE = r"""
@@ -48,19 +55,19 @@ def rewritten(count: int, size: int) -> list[bytes]:
     return updates
 
 
-async def fill(path: Path, times: int) -> None:
-    """`times` as many documents, small and large, and a log that is `times` as long."""
-    large, long = texts(40, 20_000), rewritten(100 * times, 40_000)
+async def fill(path: Path, times: int, entries: int = 0) -> None:
+    """`times` as many documents, small and large, and a log of so many entries (0: one that is `times` as long)."""
+    large, long = texts(40, 20_000), rewritten(entries or 100 * times, LONG_BYTES)
     async with sqlite(path) as store:
         for number in range(10 * times):
-            entries = [Entry(seq, update, "", "", seq) for seq, update in enumerate(large, 1)]
-            await store.adopt([Adoption(f"large {number}", 0, entries, "L")])
+            every = [Entry(seq, update, "", "", seq) for seq, update in enumerate(large, 1)]
+            await store.adopt([Adoption(f"large {number}", 0, every, "L")])
         for first in range(0, 300 * times, 300):
             one = [Entry(1, b"\x00\x00", "", "", 1)]
             await store.adopt([Adoption(f"small {number}", 0, one, "L") for number in range(first, first + 300)])
         for start in range(0, len(long), 50):
-            entries = [Entry(seq, update, "", "", seq) for seq, update in enumerate(long[start : start + 50], start + 1)]
-            await store.adopt([Adoption("long", start, entries, "L")])
+            some = [Entry(seq, update, "", "", seq) for seq, update in enumerate(long[start : start + 50], start + 1)]
+            await store.adopt([Adoption("long", start, some, "L")])
         document = Document()
         for update in long[:-5]:
             # One by one: only between transactions does yrs let go of what was overwritten.
@@ -70,21 +77,42 @@ async def fill(path: Path, times: int) -> None:
         await store.snapshot("long", len(long) - 5, state)
 
 
+class Peaks:
+    """The most memory of each command, first with few data and then with many."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[int]] = {}
+
+    def run(self, *command: str) -> None:
+        name = " ".join([command[0], *(each for each in command if each.startswith("--"))])
+        self._found.setdefault(name, []).append(peak_of(*command))
+
+    def demand_equal(self) -> None:
+        print({command: [f"{peak >> 10} MiB" for peak in peaks] for command, peaks in self._found.items()})
+        assert all(large - small < SLACK_KIB for small, large in self._found.values()), self._found
+
+
 async def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
-    peaks: dict[str, list[int]] = {}
+    peaks = Peaks()
     for times in (SMALL, LARGE):
         place = tmp_path / str(times)
         await fill(place / "data" / "ebbtide.sqlite", times)
         source = ("--data", str(place / "data"))
-        for command in (
-            ("backup", str(place / "backup"), *source),
-            ("restore", str(place / "backup"), "--data", str(place / "restored")),
-            ("restore", str(place / "backup"), "--data", str(place / "restored"), "--at", "2100-01-01"),
-            ("copy", f"sqlite:{place / 'data'}", f"sqlite:{place / 'copied'}"),
-            ("verify", *source),
-            ("verify", str(place / "backup")),
-        ):
-            name = " ".join([command[0], *(each for each in command if each.startswith("--"))])
-            peaks.setdefault(name, []).append(peak_of(*command))
-    print({command: [f"{peak >> 10} MiB" for peak in found] for command, found in peaks.items()})
-    assert all(large - small < SLACK_KIB for small, large in peaks.values()), peaks
+        peaks.run("backup", str(place / "backup"), *source)
+        peaks.run("restore", str(place / "backup"), "--data", str(place / "restored"))
+        peaks.run("restore", str(place / "backup"), "--data", str(place / "restored"), "--at", "2100-01-01")
+        peaks.run("copy", f"sqlite:{place / 'data'}", f"sqlite:{place / 'copied'}")
+        peaks.run("verify", *source)
+        peaks.run("verify", str(place / "backup"))
+    peaks.demand_equal()
+
+
+async def test_memory_does_not_grow_with_the_data_of_a_mongodb(replica_set: ReplicaSet, tmp_path: Path) -> None:
+    peaks = Peaks()
+    for times in (SMALL, LARGE):
+        place, url = tmp_path / str(times), replica_set.url(f"memory_{times}")
+        await fill(place / "data" / "ebbtide.sqlite", times, MONGO_BATCH_ENTRIES + 100 * times)
+        peaks.run("copy", f"sqlite:{place / 'data'}", url)
+        peaks.run("verify", "--store", url)
+        peaks.run("backup", str(place / "backup"), "--store", url)
+    peaks.demand_equal()
