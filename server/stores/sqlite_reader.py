@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from server.stores.sqlite_file import open_connection
 from sync.rooms.errors import StoreCorrupted
@@ -27,6 +27,24 @@ _CHAIN = """
     SELECT e.seq, e.data, a.author, a.device, e.time
     FROM chain CROSS JOIN entries e ON e.number = chain.number JOIN actors a ON a.id = e.actor WHERE e.seq <= ?3"""
 
+_FIND = """
+    SELECT d.id, d.lineage, h.head, h.number, s.seq, s.upload, s.size, coalesce(s.floor, 0), e.seq
+    FROM documents d LEFT JOIN heads h ON h.document = d.id LEFT JOIN snapshots s ON s.document = d.id
+    LEFT JOIN entries e ON e.number = h.number AND e.document = d.id WHERE d.name = ?"""
+
+
+class _Found(NamedTuple):
+    """A log: where it ends, its snapshot, and the number up to which it was compacted."""
+
+    key: int
+    lineage: str
+    head: int
+    number: int
+    snapshot_seq: int | None
+    upload: int | None
+    size: int
+    floor: int
+
 
 class Reader:
     """Owns a reading connection; runs on one thread. Methods raise `sqlite3.Error` beside what they name."""
@@ -41,14 +59,10 @@ class Reader:
     def load(self, document: str) -> Stored:
         """`Store.load`."""
         with self._transaction():
-            found = self._connection.execute(
-                "SELECT d.id, d.lineage, h.head, h.number, s.seq, s.upload, s.size FROM documents d "
-                "JOIN heads h ON h.document = d.id LEFT JOIN snapshots s ON s.document = d.id WHERE d.name = ?",
-                (document,),
-            ).fetchone()
+            found = self._find(document)
             if found is None:
                 return Stored()
-            key, lineage, head, number, snapshot_seq, upload, size = found
+            key, lineage, head, number, snapshot_seq, upload, size, _ = found
             packed: list[tuple[bytes]] = []
             if upload is not None:
                 packed = self._connection.execute("SELECT data FROM parts WHERE upload = ? ORDER BY part", (upload,)).fetchall()
@@ -60,14 +74,10 @@ class Reader:
     def read(self, document: str, after: int, limit: int) -> Sequence[Entry]:
         """`Store.read`."""
         with self._transaction():
-            found = self._connection.execute(
-                "SELECT d.id, h.head, h.number, coalesce(s.floor, 0) FROM documents d "
-                "JOIN heads h ON h.document = d.id LEFT JOIN snapshots s ON s.document = d.id WHERE d.name = ?",
-                (document,),
-            ).fetchone()
+            found = self._find(document)
             if found is None:
                 return []
-            key, head, number, floor = found
+            key, head, number, floor = found.key, found.head, found.number, found.floor
             after = max(after, floor)
             upto = min(head, after + limit)
             if upto <= after:
@@ -130,6 +140,16 @@ class Reader:
             )
             self._known.update((name, head) for name, head in changed if name in self._known)
         self._seen = latest
+
+    def _find(self, document: str) -> _Found | None:
+        """The document's log, whose head is the number of its newest entry, or the floor when all were compacted."""
+        row = self._connection.execute(_FIND, (document,)).fetchone()
+        if row is None:
+            return None
+        found, newest = _Found(*row[:-1]), row[-1]
+        if found.head != (found.floor if newest is None else newest) or found.head < 1:
+            raise StoreCorrupted(document, f"its head is {found.head}, and no entry of that number is its newest")
+        return found
 
     def _walk(self, document: str, key: int, number: int, after: int, upto: int) -> Sequence[Entry]:
         if upto <= after:
