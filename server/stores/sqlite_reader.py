@@ -69,7 +69,7 @@ class Reader:
             entries = self._walk(document, key, number, snapshot_seq or 0, head)
         if upload is None:
             return Stored(lineage, head, 0, None, entries)
-        return Stored(lineage, head, snapshot_seq, _unpacked(document, packed, size), entries)
+        return Stored(lineage, head, snapshot_seq or 0, _unpacked(document, packed, size), entries)
 
     def read(self, document: str, after: int, limit: int) -> Sequence[Entry]:
         """`Store.read`."""
