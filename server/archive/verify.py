@@ -11,7 +11,7 @@ from crdt.errors import CrdtError
 from crdt.form import same_document
 from crdt.updates import inspect
 from server.archive.archive import Archive
-from server.archive.errors import ArchiveDamaged, ArchiveError, ArchiveUnfinished, CompactedMeanwhile
+from server.archive.errors import ArchiveError, ArchiveUnfinished, CompactedMeanwhile
 from server.archive.logs import DocumentLog, Snapshot, StoreLog
 from server.archive.ports import LogListing
 from server.archive.report import Report
@@ -90,10 +90,8 @@ async def verify_archive(archive: Archive, report: Report) -> None:
     report.total = archive.count()[0]
     if archive.unfinished:
         report.trouble("the backup", ArchiveUnfinished.code, ArchiveUnfinished().reason)
-    try:
-        archive.check()
-    except ArchiveDamaged as error:
-        report.trouble("the backup", error.code, error.reason)
+    for damage in archive.check():
+        report.trouble("the backup", damage.code, damage.reason)
     for document, reason in archive.damaged():
         report.trouble(document, "damaged-in-store", f"when the backup was made: {reason}")
     for document in archive.names():
