@@ -13,6 +13,7 @@ from server.archive.archive import Archive
 from server.archive.ports import Logged, LogListing
 from server.archive.report import Report
 from server.archive.verify import verify_archive, verify_store
+from server.stores.sqlite import open_sqlite
 from server.stores.sqlite_listing import open_sqlite_listing
 from sync.rooms.errors import StoreCorrupted
 from sync.rooms.ports import Store
@@ -94,6 +95,37 @@ async def test_damage_is_named(path: Path, found: str) -> None:
     report = await verified(path)
     assert found in said(report)
     assert (report.documents, report.troubles) == (9, 1)
+
+
+WRONG_KINDS = [
+    f"UPDATE entries SET data = 'text' WHERE document = {OF_A} AND seq = 20",
+    f"UPDATE entries SET data = 'text' WHERE document = {OF_A} AND seq = 40",
+    f"UPDATE entries SET time = 'noon' WHERE document = {OF_A} AND seq = 40",
+    f"UPDATE parts SET data = 'text' WHERE upload = (SELECT upload FROM snapshots WHERE document = {OF_A})",
+    f"UPDATE snapshots SET seq = 'x' WHERE document = {OF_A}",
+    "UPDATE documents SET lineage = x'00' WHERE name = 'a'",
+]
+
+
+@pytest.mark.parametrize("statement", WRONG_KINDS)
+async def test_values_of_the_wrong_kind_are_damage_to_one_document(path: Path, statement: str) -> None:
+    damage(path, statement)
+    report = await verified(path)
+    assert "store-corrupted: a: " in said(report)
+    assert (report.documents, report.troubles) == (9, 1)
+
+
+async def test_a_feed_without_a_name_is_damage_to_the_store(path: Path) -> None:
+    damage(path, "DELETE FROM feed")
+    with pytest.raises(StoreCorrupted, match="the changes feed has lost its name"):
+        await open_sqlite(path)
+
+
+async def test_a_head_that_is_no_number_is_damage_with_a_name(path: Path) -> None:
+    damage(path, f"UPDATE heads SET head = 'x' WHERE document = {OF_A}")
+    async with sqlite(path) as store:
+        with pytest.raises(StoreCorrupted, match="wrong kind for a"):
+            await store.changes(0, 10)
 
 
 LOST: dict[str, tuple[Statement, int]] = {

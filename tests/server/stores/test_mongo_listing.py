@@ -12,6 +12,7 @@ from server.archive.verify import verify_store
 from server.config import Storage
 from server.stores.mongo import open_mongo
 from server.stores.opening import open_listing
+from sync.rooms.errors import StoreCorrupted
 from sync.rooms.ports import Store
 from tests.server.archive.kit import append, fill, quiet, real_updates, said, state_at
 from tests.server.stores.mongo_backend import MongoBackend
@@ -66,5 +67,47 @@ async def test_of_a_compacted_document_its_record_is_enough(backend: MongoBacken
         assert (await verified(backend, store)).troubles == 0
         assert backend.database.documents.update_one({"_id": "a"}, {"$unset": {"number": 1}}).modified_count == 1
         assert "heads-differ: a: there are entries up to 60" in said(await verified(backend, store))
+    finally:
+        await store.close()
+
+
+WRONG_KINDS: dict[str, dict[str, object]] = {
+    "log": {"e": "text"},
+    "log, an entry": {"e.3": "text"},
+    "log, an update": {"e.3.0": "text"},
+    "log, a count": {"c": "x"},
+    "documents": {"snapshot": 3},
+    "documents, a number": {"snapshot.seq": "x"},
+    "parts": {"b": "text"},
+}
+
+
+@pytest.mark.parametrize("place", WRONG_KINDS)
+async def test_values_of_the_wrong_kind_are_damage_to_one_document(backend: MongoBackend, place: str) -> None:
+    collection = place.partition(",")[0]
+    store = await filled(backend)
+    await store.snapshot("a", 30, state_at(real_updates(30), 30))
+    # Nothing is left to be numbered then.
+    await store.close()
+    record = backend.database.documents.find_one({"_id": "a"})
+    assert record is not None
+    key = {"log": {"_id.d": "a"}, "documents": {"_id": "a"}, "parts": {"_id.u": record["snapshot"]["upload"]}}[collection]
+    assert backend.database[collection].update_one(key, {"$set": WRONG_KINDS[place]}).modified_count == 1
+    store = await open_mongo(backend.address)
+    try:
+        report = await verified(backend, store)
+    finally:
+        await store.close()
+    assert "store-corrupted: a: " in said(report)
+    assert report.troubles == 1
+
+
+async def test_a_record_without_a_head_is_damage_with_a_name(backend: MongoBackend) -> None:
+    store = await filled(backend)
+    try:
+        assert backend.database.documents.update_one({"_id": "a"}, {"$unset": {"head": 1}}).modified_count == 1
+        with pytest.raises(StoreCorrupted, match="has no head") as raised:
+            await store.changes(0, 10)
+        assert raised.value.document == "a"
     finally:
         await store.close()
