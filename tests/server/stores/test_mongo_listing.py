@@ -45,7 +45,8 @@ async def verified(backend: MongoBackend, store: Store) -> Report:
 
 @pytest.mark.parametrize("damage", ["record", "number"])
 async def test_a_document_that_the_feed_lost(backend: MongoBackend, damage: str) -> None:
-    store = await filled(backend)
+    await (await filled(backend)).close()
+    store = await open_mongo(backend.address)
     try:
         assert (await verified(backend, store)).troubles == 0
         if damage == "record":
@@ -61,9 +62,11 @@ async def test_a_document_that_the_feed_lost(backend: MongoBackend, damage: str)
 
 async def test_of_a_compacted_document_its_record_is_enough(backend: MongoBackend) -> None:
     store = await filled(backend)
+    await store.snapshot("a", 60, state_at(real_updates(30), 60))
+    await store.compact("a", 60)
+    await store.close()
+    store = await open_mongo(backend.address)
     try:
-        await store.snapshot("a", 60, state_at(real_updates(30), 60))
-        await store.compact("a", 60)
         assert (await verified(backend, store)).troubles == 0
         assert backend.database.documents.update_one({"_id": "a"}, {"$unset": {"number": 1}}).modified_count == 1
         assert "heads-differ: a: there are entries up to 60" in said(await verified(backend, store))
@@ -103,9 +106,10 @@ async def test_values_of_the_wrong_kind_are_damage_to_one_document(backend: Mong
 
 
 async def test_a_record_without_a_head_is_damage_with_a_name(backend: MongoBackend) -> None:
-    store = await filled(backend)
+    await (await filled(backend)).close()
+    assert backend.database.documents.update_one({"_id": "a"}, {"$unset": {"head": 1}}).modified_count == 1
+    store = await open_mongo(backend.address)
     try:
-        assert backend.database.documents.update_one({"_id": "a"}, {"$unset": {"head": 1}}).modified_count == 1
         with pytest.raises(StoreCorrupted, match="has no head") as raised:
             await store.changes(0, 10)
         assert raised.value.document == "a"
