@@ -269,10 +269,11 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _adds_up(database: sqlite3.Connection) -> bool:
     """Whether the tables have the rows that were noted. What else may be wrong, `Archive.check` finds."""
-    kinds = "SELECT segment, offset, feed, cursor, time, documents, pieces, parts FROM progress"
-    progress = database.execute(kinds).fetchone()
-    if progress is None or [type(value) for value in progress] != [int, int, str, int, int, int, int, int]:
-        return False
-    return all(
-        database.execute(rows).fetchone()[0] == noted for rows, noted in zip(_COUNTS.values(), progress[5:], strict=True)
-    )
+    noted = "SELECT segment, offset, feed, cursor, time, documents, pieces, parts FROM progress"
+    # In a transaction: another reader may be catching up.
+    database.execute("BEGIN")
+    progress = database.execute(noted).fetchone()
+    counts = [database.execute(rows).fetchone()[0] for rows in _COUNTS.values()]
+    database.execute("ROLLBACK")
+    kinds = [int, int, str, int, int, int, int, int]
+    return progress is not None and [type(value) for value in progress] == kinds and list(progress[5:]) == counts
