@@ -17,7 +17,7 @@ from server.archive.errors import ArchiveDamaged, ArchiveUnusable
 from server.archive.frames import Commit, Damage, Part, Record
 from server.archive.index import Index, Known, Progress
 from server.archive.logs import Snapshot
-from server.archive.segments import INDEX, Place, Segments
+from server.archive.segments import INDEX, Segments, Skipped
 from sync.rooms.ports import Entry
 
 PART_BYTES = 1 << 20
@@ -30,8 +30,11 @@ class Archive:
     def __init__(self, folder: Path, *, write: bool) -> None:
         """Open a backup. A writer begins one when the folder is missing or empty.
 
+        A reader goes on where bytes are damaged and the index has not passed them: see `skipped`. A writer refuses.
         Raises `ArchiveUnusable`, `ArchiveBusy`, `ArchiveDamaged`, and `OSError`.
         """
+        self._skipped: Skipped = []
+        self._short: dict[str, ArchiveDamaged] = {}
         with ExitStack() as opened:
             self._segments = Segments(folder, write=write)
             opened.callback(self._segments.close)
@@ -61,6 +64,11 @@ class Archive:
         return not self.progress.cursor and any(True for _ in self.names())
 
     @property
+    def skipped(self) -> list[ArchiveDamaged]:
+        """What could not be read when the index was made, so that documents may be missing or short without being named."""
+        return [damage for damage, _ in self._skipped]
+
+    @property
     def uncommitted(self) -> int:
         """Bytes written since the last commit."""
         return self._written
@@ -70,8 +78,9 @@ class Archive:
         return self._index.count()
 
     def names(self) -> Iterator[str]:
-        """Every document, in the order in which they came."""
-        return self._index.names()
+        """Every document, in the order in which they came; at last those of which nothing can be read any more."""
+        yield from self._index.names()
+        yield from (document for document in self._short if self._index.known(document) is None)
 
     def damaged(self) -> list[tuple[str, str]]:
         """Documents that could not be read in full from the store, and why."""
@@ -84,23 +93,32 @@ class Archive:
     def last_entry(self, document: str) -> Entry | None:
         """The last entry that there is of a document, if any. Raises `ArchiveDamaged`."""
         known = self._index.known(document)
-        return last_entry(self._segments, self._index, known) if known else None
+        return last_entry(self._segments, self._index, document, known) if known else None
 
     def log(self, document: str, at: int | None = None) -> ArchiveLog | None:
         """The document's log, up to the last entry before the first one that was made after `at` (ms since 1970).
 
         None when there was no such document then. Raises `NotReached` when that cannot be told any more, `ArchiveDamaged`.
         """
+        if document in self._short:
+            raise self._short[document]
         known = self._index.known(document)
         return log_at(self._segments, self._index, document, known, at) if known else None
 
-    def check(self) -> None:
-        """Read every byte that was committed. Raises `ArchiveDamaged` where one is not what was written."""
-        end, read = self.progress.end, Place(1, 0)
-        for _, read, _ in self._segments.scan(Place(0, 0)):
-            if read == end:
-                return
-        raise ArchiveDamaged(self._segments.path(read.segment), f"cannot be read behind byte {read.offset}")
+    def check(self) -> list[ArchiveDamaged]:
+        """Read every byte that was committed, and make the index anew: what is not as it was written."""
+        skipped: Skipped = []
+        with ExitStack() as opened:
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ebbtide-")))
+            fresh = opened.enter_context(closing(self._caught_up(folder / INDEX, skipped)))
+            end, read = self.progress.end, fresh.progress().end
+            if not skipped and read != end:
+                file = self._segments.path(read.segment)
+                skipped.append((ArchiveDamaged(file, f"cannot be read behind byte {read.offset}"), ""))
+            if not skipped and not fresh.agrees_with(self._index):
+                reason = "does not agree with the segments; delete it, and it is made anew"
+                skipped.append((ArchiveDamaged(self.folder / INDEX, reason), ""))
+        return [damage for damage, _ in skipped]
 
     def add_entries(self, document: str, lineage: str, entries: Sequence[Entry]) -> None:
         """Write entries that follow what there is of the document, or the `floor` of a snapshot just added."""
@@ -134,25 +152,41 @@ class Archive:
         self._written += len(frame)
 
     def _current_index(self, folder: Path, write: bool, opened: ExitStack) -> Index:
+        found: ArchiveDamaged | None = None
         try:
-            return self._caught_up(folder / INDEX)
-        except sqlite3.OperationalError:
+            return self._caught_up(folder / INDEX, None)
+        except (sqlite3.OperationalError, OSError):
             if write:
                 raise
-        # Where nothing can be written to, or another reader does so just now, a backup can be read all the same.
-        elsewhere = opened.enter_context(tempfile.TemporaryDirectory(prefix="ebbtide-"))
-        return self._caught_up(Path(elsewhere) / INDEX)
+        except ArchiveDamaged as damage:
+            if write:
+                raise
+            found = damage
+        # Where nothing can be written to, or another reader does so just now, a backup can be read all the same. And an index
+        # that lacks something is none for the next run to go on from.
+        elsewhere = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ebbtide-")))
+        index = self._caught_up(elsewhere / INDEX, self._skipped)
+        if found is not None and not self._skipped:
+            # The end is missing: what is there looks whole, and is less than there was.
+            index.close()
+            raise found
+        self._short = {document: damage for damage, document in self._skipped if document}
+        return index
 
-    def _caught_up(self, path: Path) -> Index:
-        """The index, made when missing, having read on to the last commit."""
+    def _caught_up(self, path: Path, skipped: Skipped | None) -> Index:
+        """The index, made when missing, having read on to the last commit. `skipped` is as for `Segments.scan`."""
         index = Index(path)
         try:
-            for place, end, record in self._segments.scan(index.progress().end):
+            for place, end, record in self._segments.scan(index.progress().end, skipped):
                 try:
                     index.note(record, place, end, end.offset - place.offset)
                 except ValueError as error:
-                    file = self._segments.path(place.segment)
-                    raise ArchiveDamaged(file, f"{error}, at byte {place.offset}") from None
+                    damage = ArchiveDamaged(self._segments.path(place.segment), f"{error}, at byte {place.offset}")
+                    if skipped is None:
+                        raise damage from None
+                    assert not isinstance(record, Commit)
+                    if all(document != record.document for _, document in skipped):
+                        skipped.append((damage, record.document))
             index.forget_uncommitted()
         except BaseException:
             index.close()

@@ -30,7 +30,7 @@ class ArchiveLog:
     async def pages(self, after: int) -> AsyncIterator[Sequence[Entry]]:
         """`DocumentLog.pages`."""
         for piece in self._index.pieces(self._key, after, self.head):
-            entries = read_piece(self._segments, piece)
+            entries = read_piece(self._segments, self.document, piece)
             yield entries[max(0, after + 1 - piece.first) : self.head + 1 - piece.first]
 
     async def snapshot(self) -> Snapshot | None:
@@ -49,7 +49,7 @@ def log_at(segments: Segments, index: Index, document: str, known: Known, at: in
     beginnings = index.beginnings(known.key)
     for number, floor in enumerate(reversed(beginnings)):
         end = index.end(known.key, floor)
-        head, later = (end, False) if at is None else _head_at(segments, index, known, floor, end, at)
+        head, later = (end, False) if at is None else _head_at(segments, index, document, known, floor, end, at)
         kept = next(iter(index.snapshots(known.key, floor, head)), None)
         if floor and (kept is None or not _is_before(kept, floor, head, at)):
             continue
@@ -60,29 +60,29 @@ def log_at(segments: Segments, index: Index, document: str, known: Known, at: in
     raise NotReached(document)
 
 
-def last_entry(segments: Segments, index: Index, known: Known) -> Entry | None:
+def last_entry(segments: Segments, index: Index, document: str, known: Known) -> Entry | None:
     """The entry at the head, or None when a snapshot stands for it."""
     for piece in index.pieces(known.key, known.head - 1, known.head):
-        return read_piece(segments, piece)[-1]
+        return read_piece(segments, document, piece)[-1]
     return None
 
 
-def read_piece(segments: Segments, piece: Piece) -> list[Entry]:
+def read_piece(segments: Segments, document: str, piece: Piece) -> list[Entry]:
     """Its entries. Raises `ArchiveDamaged`."""
     record, body = segments.read(piece.place)
     try:
-        if not isinstance(record, Entries):
+        if not isinstance(record, Entries) or (record.document, record.first, record.last) != (document, *piece[:2]):
             raise FrameError("another record than the index says")
         return unpack_entries(record, body)
     except FrameError as error:
         raise ArchiveDamaged(segments.path(piece.place.segment), f"{error}, at byte {piece.place.offset}") from None
 
 
-def _head_at(segments: Segments, index: Index, known: Known, floor: int, end: int, at: int) -> tuple[int, bool]:
+def _head_at(segments: Segments, index: Index, document: str, known: Known, floor: int, end: int, at: int) -> tuple[int, bool]:
     """The last number before the first entry of the stretch that was made after `at`, and whether there is such an entry."""
     for piece in index.pieces(known.key, floor, end):
         if piece.latest > at:
-            first = next(entry.seq for entry in read_piece(segments, piece) if entry.time > at)
+            first = next(entry.seq for entry in read_piece(segments, document, piece) if entry.time > at)
             return first - 1, True
     return end, False
 

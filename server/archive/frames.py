@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import BinaryIO, NamedTuple, cast, get_type_hints
 
 import msgpack  # type: ignore[import-untyped]
@@ -69,11 +70,16 @@ class Commit(NamedTuple):
 Record = Entries | Part | Damage | Commit
 _KINDS: dict[int, type[Record]] = {_ENTRIES: Entries, _PART: Part, _DAMAGE: Damage, _COMMIT: Commit}
 _TYPES = {kind: list(get_type_hints(kind).values()) for kind in _KINDS.values()}
+_ENTRY_TYPES = list(get_type_hints(Entry).values())
 _NUMBERS = {kind: number for number, kind in _KINDS.items()}
 
 
 class FrameError(Exception):
-    """The bytes are no whole frame. `str()` says why."""
+    """The bytes are no whole frame. `str()` says why. `document` is the one that they seem to be of, "" where that is lost."""
+
+    def __init__(self, reason: str, document: str = "") -> None:
+        super().__init__(reason)
+        self.document = document
 
 
 def encode(record: Record, body: bytes = b"") -> bytes:
@@ -101,8 +107,15 @@ def read(file: BinaryIO) -> tuple[Record, bytes] | None:
     if len(data) < head_length + body_length:
         raise FrameError("the file ends within a record")
     if zlib.crc32(data, zlib.crc32(prefix[8:])) != checksum:
-        raise FrameError("a record is damaged: its checksum differs")
+        raise FrameError("a record is damaged: its checksum differs", _seeming_document(data[:head_length]))
     return _record(data[:head_length]), data[head_length:]
+
+
+def _seeming_document(head: bytes) -> str:
+    with suppress(FrameError):
+        record = _record(head)
+        return "" if isinstance(record, Commit) else record.document
+    return ""
 
 
 def _record(head: bytes) -> Record:
@@ -114,7 +127,14 @@ def _record(head: bytes) -> Record:
         raise FrameError("a record is of an unknown kind; a newer Ebbtide may read it") from None
     if [type(value) for value in record] != _TYPES[kind]:
         raise FrameError("a record has values of the wrong kind")
+    if not all(_is_integer(value) for value in record if isinstance(value, int)):
+        raise FrameError("a record has a number out of bounds")
     return record
+
+
+def _is_integer(value: int) -> bool:
+    """Whether it is one that SQLite and MongoDB have."""
+    return -(2**63) <= value < 2**63
 
 
 def packed(entries: Sequence[Entry]) -> bytes:
@@ -129,6 +149,8 @@ def unpack_entries(record: Entries, body: bytes) -> list[Entry]:
         entries = [Entry(seq, *row) for seq, row in enumerate(rows, record.first)]
     except (ValueError, TypeError, msgpack.UnpackException):
         raise FrameError("a record holds no entries") from None
+    if any([type(value) for value in entry] != _ENTRY_TYPES or not _is_integer(entry.time) for entry in entries):
+        raise FrameError("a record has an entry with values of the wrong kind")
     if not entries or entries[-1].seq != record.last:
         raise FrameError("a record has another number of entries than it says")
     return entries

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from server.archive.frames import Damage, Entries, Part, Record
 from server.archive.segments import Place
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE progress (
-    id INTEGER PRIMARY KEY, segment INTEGER, offset INTEGER, feed TEXT, cursor INTEGER, time INTEGER
+    id INTEGER PRIMARY KEY, segment INTEGER, offset INTEGER, feed TEXT, cursor INTEGER, time INTEGER,
+    documents INTEGER, pieces INTEGER, parts INTEGER
 );
-INSERT INTO progress VALUES (1, 0, 0, '', 0, 0);
+INSERT INTO progress VALUES (1, 0, 0, '', 0, 0, 0, 0, 0);
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, lineage TEXT NOT NULL, head INTEGER NOT NULL,
     snapshot INTEGER NOT NULL DEFAULT 0, behind INTEGER NOT NULL DEFAULT 0
@@ -33,6 +35,21 @@ CREATE TABLE parts (
 ) WITHOUT ROWID;
 CREATE TABLE damage (name TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
 """
+
+
+def _rows(table: str, texts: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> str:
+    kinds = [f"typeof({column}) = 'text'" for column in texts] + [f"typeof({column}) = 'integer'" for column in numbers]
+    return f"SELECT count(*) FROM {table} WHERE {' AND '.join(kinds)}"  # noqa: S608  the names are ours
+
+
+_COUNTS = {
+    "documents": _rows("documents", texts=("name", "lineage"), numbers=("head", "snapshot", "behind")),
+    "pieces": _rows("pieces", numbers=("document", "first", "last", "latest", "segment", "offset")),
+    "parts": _rows("parts", numbers=("document", "seq", "part", "parts", "floor", "size", "taken", "segment", "offset")),
+}
+"""How many rows there are that have values of the right kinds."""
+
+_ORDER = {"progress": "id", "documents": "id", "pieces": "document, first", "parts": "document, seq, part", "damage": "name"}
 
 
 class Progress(NamedTuple):
@@ -77,7 +94,10 @@ class Index:
     """One index. Changes are seen at once, and kept by the `Commit` that follows them."""
 
     def __init__(self, path: Path) -> None:
-        """Made when missing, and made anew when damaged or of another version. Raises `sqlite3.OperationalError`."""
+        """Made when missing, and made anew when damaged, of another version, or short of rows.
+
+        Raises `sqlite3.OperationalError`, and `OSError` when it cannot be removed.
+        """
         self._database = _open(path)
 
     def progress(self) -> Progress:
@@ -99,10 +119,14 @@ class Index:
                 raise ValueError(f"entries {record.first} to {record.last} do not follow {known.head}")
             execute("INSERT INTO pieces VALUES (?, ?, ?, ?, ?, ?)", (known.key, *record[2:], *place))
             execute("UPDATE documents SET head = ?, behind = behind + ? WHERE id = ?", (record.last, size, known.key))
+            execute("UPDATE progress SET pieces = pieces + 1")
         elif isinstance(record, Part):
             known = self._begun(record.document, record.lineage, record.floor)
             row = (record.seq, record.part, record.parts, record.floor, record.size, record.taken)
-            execute("REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (known.key, *row, *place))
+            of = (known.key, record.seq, record.part)
+            before = execute("DELETE FROM parts WHERE document = ? AND seq = ? AND part = ?", of).rowcount
+            execute("INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (known.key, *row, *place))
+            execute("UPDATE progress SET parts = parts + 1 - ?", (before,))
             # What came before the number at which the log begins now cannot be connected with what follows.
             head = max(known.head, record.floor)
             execute("UPDATE documents SET head = ?, snapshot = ?, behind = 0 WHERE id = ?", (head, record.seq, known.key))
@@ -192,15 +216,25 @@ class Index:
         )
         return [Place(*row) for row in rows]
 
+    def agrees_with(self, other: Index) -> bool:
+        """Whether both say the same of everything."""
+        for table, order in _ORDER.items():
+            rows = f"SELECT * FROM {table} ORDER BY {order}"  # noqa: S608  the names are ours
+            ours, theirs = self._database.execute(rows), other._database.execute(rows)
+            if any(one != another for one, another in zip_longest(ours, theirs)):
+                return False
+        return True
+
     def close(self) -> None:
         """Close; what is not committed is forgotten."""
         self.forget_uncommitted()
         self._database.close()
 
     def _begun(self, document: str, lineage: str, head: int) -> Known:
-        self._database.execute(
+        new = self._database.execute(
             "INSERT INTO documents (name, lineage, head) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (document, lineage, head)
-        )
+        ).rowcount
+        self._database.execute("UPDATE progress SET documents = documents + ?", (new,))
         known = self.known(document)
         assert known is not None
         if known.lineage != lineage:
@@ -220,7 +254,7 @@ def _open(path: Path) -> sqlite3.Connection:
             if version == 0 and not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
                 version = _VERSION
-            if version == _VERSION:
+            if version == _VERSION and _adds_up(database):
                 return database
         except sqlite3.OperationalError:
             database.close()
@@ -231,3 +265,15 @@ def _open(path: Path) -> sqlite3.Connection:
         database.close()
         path.unlink()
     raise AssertionError("unreachable")
+
+
+def _adds_up(database: sqlite3.Connection) -> bool:
+    """Whether the tables have the rows that were noted. What else may be wrong, `Archive.check` finds."""
+    noted = "SELECT segment, offset, feed, cursor, time, documents, pieces, parts FROM progress"
+    # In a transaction: another reader may be catching up.
+    database.execute("BEGIN")
+    progress = database.execute(noted).fetchone()
+    counts = [database.execute(rows).fetchone()[0] for rows in _COUNTS.values()]
+    database.execute("ROLLBACK")
+    kinds = [int, int, str, int, int, int, int, int]
+    return progress is not None and [type(value) for value in progress] == kinds and list(progress[5:]) == counts

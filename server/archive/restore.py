@@ -37,6 +37,8 @@ async def restore(
         await refuse_strangers(store, log_of, ADVICE)
     if archive.unfinished:
         report.trouble("the backup", ArchiveUnfinished.code, ArchiveUnfinished().reason)
+    for damage in archive.skipped:
+        report.trouble("the backup", damage.code, damage.reason)
     report.total = len(set(documents)) or archive.count()[0]
     transfer = Transfer(store, report)
     for document in _chosen(archive, documents):

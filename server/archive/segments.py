@@ -23,7 +23,7 @@ TITLE = b"ebbtide backup 1\n"
 SEGMENT_BYTES = 256 << 20
 """A segment that has reached this size gets a successor after the next commit."""
 
-_NAME = re.compile(r"[0-9]{6}\.ebb")
+_NAME = re.compile(r"(?!000000)[0-9]{6}\.ebb")
 INDEX = "index.sqlite"
 
 
@@ -32,6 +32,10 @@ class Place(NamedTuple):
 
     segment: int
     offset: int
+
+
+Skipped = list[tuple[ArchiveDamaged, str]]
+"""What could not be read, and the document that it seems to be of ("" where that is lost)."""
 
 
 class Segments:
@@ -66,10 +70,11 @@ class Segments:
         """The file of a segment."""
         return self.folder / f"{segment:06}.ebb"
 
-    def scan(self, start: Place) -> Iterator[tuple[Place, Place, Record]]:
+    def scan(self, start: Place, skipped: Skipped | None = None) -> Iterator[tuple[Place, Place, Record]]:
         """The records from `start` to the end of what is whole: where each begins and ends, and it.
 
-        Raises `ArchiveDamaged` when something that was committed once cannot be read.
+        Where something that was committed once cannot be read, raises `ArchiveDamaged`; or, given `skipped`, says so there and
+        goes on with the next record that is whole.
         """
         if start.segment and start.segment not in self.numbers:
             raise ArchiveDamaged(self.path(start.segment), "is missing; put it back")
@@ -78,16 +83,25 @@ class Segments:
             offset = start.offset if segment == start.segment else 0
             if file.seek(0, os.SEEK_END) < offset:
                 raise ArchiveDamaged(self.path(segment), "is shorter than it was; put back the whole file")
-            try:
-                offset = offset or self._after_title(segment, file)
-                file.seek(offset)
-                while (found := frames.read(file)) is not None:
-                    yield Place(segment, offset), Place(segment, file.tell()), found[0]
-                    offset = file.tell()
-            except FrameError as error:
-                if self._commits_after(segment, offset):
-                    raise ArchiveDamaged(self.path(segment), f"{error}, at byte {offset}") from None
-                return
+            while True:
+                try:
+                    offset = offset or self._after_title(segment, file)
+                    file.seek(offset)
+                    while (found := frames.read(file)) is not None:
+                        yield Place(segment, offset), Place(segment, file.tell()), found[0]
+                        offset = file.tell()
+                    break
+                except FrameError as error:
+                    if not self._commits_after(segment, offset):
+                        return
+                    damage = ArchiveDamaged(self.path(segment), f"{error}, at byte {offset}")
+                    if skipped is None:
+                        raise damage from None
+                    skipped.append((damage, error.document))
+                    whole = next(self._whole_after(segment, offset), None)
+                    if whole is None:
+                        break
+                    offset, _ = whole
 
     def read(self, place: Place) -> tuple[Record, bytes]:
         """The record at a place where one was found or appended, and its compressed body. Raises `ArchiveDamaged`."""
@@ -149,6 +163,9 @@ class Segments:
     def _found(self) -> list[int]:
         numbers = []
         for path in self.folder.iterdir():
+            if not path.is_file() and (path.name.startswith(INDEX) or _NAME.fullmatch(path.name)):
+                # A pipe would be waited for.
+                raise ArchiveUnusable(path, "is no file; put back the file, or name another folder")
             if _NAME.fullmatch(path.name):
                 numbers.append(int(path.stem))
             elif not path.name.startswith(INDEX):
@@ -174,8 +191,11 @@ class Segments:
         """Whether a commit can be found behind bytes that are no frame: then they are damage, and not an end."""
         if any(isinstance(record, Commit) for number in self.numbers if number > segment for record in self._whole(number)):
             return True
+        return any(isinstance(record, Commit) for _, record in self._whole_after(segment, offset))
+
+    def _whole_after(self, segment: int, offset: int) -> Iterator[tuple[int, Record]]:
+        """Where whole records begin in a segment behind `offset`, and they."""
         file = self._file(segment)
-        window = b""
         at = offset + 1
         while True:
             file.seek(at)
@@ -183,14 +203,14 @@ class Segments:
             found = window.find(MARKER)
             if found < 0:
                 if len(window) < len(MARKER):
-                    return False
+                    return
                 at += max(1, len(window) - len(MARKER) + 1)
                 continue
             at += found
             file.seek(at)
             with suppress(FrameError):
-                if (frame := frames.read(file)) is not None and isinstance(frame[0], Commit):
-                    return True
+                if (frame := frames.read(file)) is not None:
+                    yield at, frame[0]
             at += 1
 
     def _whole(self, segment: int) -> Iterator[Record]:

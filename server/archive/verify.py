@@ -11,10 +11,11 @@ from crdt.errors import CrdtError
 from crdt.form import same_document
 from crdt.updates import inspect
 from server.archive.archive import Archive
-from server.archive.errors import ArchiveDamaged, ArchiveError, ArchiveUnfinished, CompactedMeanwhile
+from server.archive.errors import ArchiveError, ArchiveUnfinished, CompactedMeanwhile
 from server.archive.logs import DocumentLog, Snapshot, StoreLog
+from server.archive.ports import LogListing
 from server.archive.report import Report
-from server.archive.worklist import list_changes
+from server.archive.worklist import Worklist, list_changes
 from sync.rooms.errors import StoreCorrupted
 from sync.rooms.ports import Entry, Store
 
@@ -27,31 +28,61 @@ class Finding(NamedTuple):
 
     `entries-missing`: the log has a hole. `entry-unusable`: an entry is no update, or cannot be applied behind those before it.
     `snapshot-unreadable`: the snapshot is no document. `snapshot-differs`: it is not what the log gives up to its number.
-    `heads-differ`: the changes feed and the log disagree about where it ends.
+    `heads-differ`: the changes feed and the log disagree about where it ends, or whether it is there.
     """
 
     code: str
     reason: str
 
 
-async def verify_store(store: Store, report: Report) -> None:
-    """Check every document of a store, and report those with which something is wrong. Raises `StoreUnavailable`."""
+async def verify_store(store: Store, listing: LogListing, report: Report) -> None:
+    """Check every document that the store's feed or its logs have, and report those with which something is wrong.
+
+    Raises `StoreUnavailable`, and `StoreCorrupted` for what concerns no single document.
+    """
     with closing(await list_changes(store, 0)) as work:
+        ahead = await _ahead_of_feed(listing, work)
         report.total = len(work)
         for document, head in work:
-            for look in range(1, LOOKS + 1):
-                try:
-                    finding = await _check_stored(store, report, document, head)
-                except CompactedMeanwhile as error:
-                    if look < LOOKS:
-                        continue
-                    finding = Finding(error.code, error.reason)
-                except StoreCorrupted as error:
-                    finding = Finding(error.code, error.reason)
-                break
-            if finding is not None:
+            if finding := await _look(store, report, document, head):
                 report.trouble(document, *finding)
+                ahead.pop(document, None)
             report.advance(documents=1)
+        if not ahead:
+            return
+        # What was appended since the feed was listed is in it now.
+        with closing(await list_changes(store, work.cursor)) as later:
+            for document, last in ahead.items():
+                fed = later.head(document) or work.head(document)
+                if fed is None or fed < last:
+                    report.trouble(document or "a document without a name", *_unfed(last, fed))
+
+
+async def _ahead_of_feed(listing: LogListing, work: Worklist) -> dict[str, int]:
+    """The last numbers of those documents whose logs have more than the feed: damaged ones, and what is new."""
+    ahead: dict[str, int] = {}
+    async for document, last in listing.documents_in_log():
+        fed = work.head(document)
+        if fed is None or fed < last:
+            ahead[document] = max(last, ahead.get(document, 0))
+    return ahead
+
+
+def _unfed(last: int, fed: int | None) -> Finding:
+    known = "does not have it" if fed is None else f"ends at {fed}"
+    return Finding("heads-differ", f"there are entries up to {last} of it, and the changes feed {known}")
+
+
+async def _look(store: Store, report: Report, document: str, head: int) -> Finding | None:
+    for look in range(1, LOOKS + 1):
+        try:
+            return await _check_stored(store, report, document, head)
+        except CompactedMeanwhile as error:
+            if look == LOOKS:
+                return Finding(error.code, error.reason)
+        except StoreCorrupted as error:
+            return Finding(error.code, error.reason)
+    raise AssertionError("unreachable")
 
 
 async def verify_archive(archive: Archive, report: Report) -> None:
@@ -59,10 +90,8 @@ async def verify_archive(archive: Archive, report: Report) -> None:
     report.total = archive.count()[0]
     if archive.unfinished:
         report.trouble("the backup", ArchiveUnfinished.code, ArchiveUnfinished().reason)
-    try:
-        archive.check()
-    except ArchiveDamaged as error:
-        report.trouble("the backup", error.code, error.reason)
+    for damage in archive.check():
+        report.trouble("the backup", damage.code, damage.reason)
     for document, reason in archive.damaged():
         report.trouble(document, "damaged-in-store", f"when the backup was made: {reason}")
     for document in archive.names():

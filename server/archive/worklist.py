@@ -32,6 +32,11 @@ class Worklist:
     def __iter__(self) -> Iterator[tuple[str, int]]:
         yield from self._database.execute("SELECT name, head FROM work ORDER BY rowid")
 
+    def head(self, document: str) -> int | None:
+        """The document's head; None when it is not in the list."""
+        found = self._database.execute("SELECT head FROM work WHERE name = ?", (document,)).fetchone()
+        return found[0] if found else None
+
     def add(self, document: str, head: int) -> None:
         """One more, or a newer head."""
         self._database.execute("REPLACE INTO work VALUES (?, ?)", (document, head))

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from server.archive.ports import LogListing
 from server.config import VARIABLES, Config, Storage, refuse_unknown_store
 from server.options import Option, Usage, Word, fields_from, options_of
-from server.stores.opening import open_store
+from server.stores.opening import open_listing, open_store
 from sync.rooms.ports import Store
 
 _URL, _READS = options_of(Storage)["url"], options_of(Storage)["reads"]
@@ -43,6 +44,15 @@ class Location:
             yield store
         finally:
             await store.close()
+
+    @asynccontextmanager
+    async def listed(self) -> AsyncIterator[LogListing]:
+        """What the logs of the store, which is open, have; closed on the way out. Raises as `open_listing` does."""
+        listing = await open_listing(self._storage, self._data)
+        try:
+            yield listing
+        finally:
+            await listing.close()
 
 
 def storage_from(url: str, settings: Mapping[str, Any]) -> Storage:

@@ -49,4 +49,9 @@ async def _restore(location: Location, settings: Mapping[str, Any], report: Repo
 
 
 def _shown(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError):
+        # In UTC it lies in a year that has more than four digits, or less than one.
+        return f"{milliseconds} ms since 1970"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -31,8 +31,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 async def _verify(location: Location, report: Report) -> int:
-    async with location.opened(must_exist=True) as store:
-        await verify_store(store, report)
+    async with location.opened(must_exist=True) as store, location.listed() as listing:
+        await verify_store(store, listing, report)
     return finish(report, f"verified: {report.counts()}")
 
 

@@ -10,18 +10,27 @@ import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from bson.objectid import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from server.stores.adoption import check_adoptions
 from server.stores.mongo_client import Mongo, MongoOptions, Row, connect, translating
 from server.stores.mongo_feed import Feed
-from server.stores.mongo_log import BLOCK_BYTES, ENTRY_OVERHEAD, Log
+from server.stores.mongo_log import BLOCK_BYTES, ENTRY_OVERHEAD, Log, check_kinds
 from server.stores.mongo_snapshots import Snapshots
 from sync.rooms.errors import StoreCorrupted, StoreUnavailable, UpdateTooLarge
 from sync.rooms.ports import Adoption, Append, Appended, Changes, Conflict, Entry, Stored
 
 PART_BYTES = 1 << 20
 """Of a snapshot's state, before compression."""
+
+_RECORD: Row = {
+    "head": int,
+    "floor": int,
+    "lineage": str,
+    "snapshot": {"seq": int, "upload": ObjectId, "parts": int, "size": int},
+}
+"""What the record of a document may have, and of which types."""
 
 RELOADS = 20
 """How often a load starts again because the document moved under it."""
@@ -174,7 +183,9 @@ class MongoStore:
         return Appended(found.head) if (found.head, found.lineage) == end else Conflict(found.head, found.lineage)
 
     async def _record(self, document: str) -> Row:
-        return await self._mongo.documents.find_one({"_id": document}) or {}
+        record = await self._mongo.documents.find_one({"_id": document}) or {}
+        check_kinds(document, record, {field: kind for field, kind in _RECORD.items() if field in record})
+        return record
 
     async def _load(self, document: str, record: Row) -> Stored:
         snapshot = record.get("snapshot")

@@ -17,7 +17,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
 from server.stores.mongo_client import Mongo, Row
-from server.stores.mongo_log import INTENTS, key_range
+from server.stores.mongo_log import INTENTS, check_kinds, key_range
 from sync.rooms.ports import Adoption, Append, Change, Changes
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _LARGEST = 2**63 - 1
 
 
 class Feed:
-    """Numbers appends. Methods raise `PyMongoError`; the store translates."""
+    """Numbers appends. Methods raise `PyMongoError`, and `StoreCorrupted` for a record without a head; the store translates."""
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
@@ -89,7 +89,7 @@ class Feed:
                 self._seen = clock["number"] if clock else 0
             async for row in find({"number": {"$gt": self._seen}}, {"head": 1, "number": 1}).sort("number", 1):
                 if row["_id"] in self._heads:
-                    self._heads[row["_id"]] = row["head"]
+                    self._heads[row["_id"]] = _head(row)
                 self._seen = max(self._seen, row["number"])
             unknown = [document for document in documents if document not in self._heads]
             self._heads.update(dict.fromkeys(unknown, 0))
@@ -110,7 +110,7 @@ class Feed:
         found = self._mongo.listing.find(above, {"head": 1, "number": 1}).sort("number", 1).limit(wanted + 1)
         rows = await found.to_list(None)
         page = rows[:wanted]
-        changes = [Change(row["_id"], row["head"]) for row in page]
+        changes = [Change(row["_id"], _head(row)) for row in page]
         return Changes(changes, page[-1]["number"] if page else since, len(rows) > wanted, self._mongo.feed)
 
     async def close(self) -> None:
@@ -204,3 +204,9 @@ class Feed:
         abandoned = [key for key, seen in self._first_seen.items() if now - seen > ABANDONED_AFTER]
         if abandoned:
             await self._mongo.log.delete_many({"_id": {"$in": [{"d": INTENTS, "s": key} for key in abandoned]}})
+
+
+def _head(row: Row) -> int:
+    """Of a document's record. Raises `StoreCorrupted`."""
+    check_kinds(row["_id"], row, {"head": int})
+    return int(row["head"])

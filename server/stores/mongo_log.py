@@ -43,6 +43,9 @@ INTENTS = ""
 
 ENTRY_OVERHEAD = 64
 """Of an entry in a block, beside its bytes and names; more than it is."""
+_END: Row = {"_id": {"s": int}, "c": int, "l": str}
+_BLOCK: Row = {**_END, "t": int, "e": list}
+"""What a block has, and of which types."""
 
 Put = Append | Adoption
 
@@ -290,6 +293,7 @@ class Log:
             record = records.get(document, {})
             head, lineage = record.get("floor", 0), record.get("lineage", "")
             if last is not None:
+                check_kinds(document, last, _END)
                 head, lineage = max(head, last["_id"]["s"] + last["c"] - 1), last["l"]
             ends.append(End(head, lineage, compactions))
             self._learn(document, ends[-1])
@@ -314,8 +318,7 @@ class Log:
                 if row is None:
                     raise _hole(document, seq)
                 # An adopted entry has a time of its own.
-                update, author, device, *own = row
-                entries.append(Entry(seq, update, author, device, own[0] if own else block["t"]))
+                entries.append(_entry(document, seq, row, block["t"]))
                 seq += 1
                 if len(entries) == limit:
                     return lineage, entries
@@ -329,17 +332,38 @@ class Log:
         if seq > 1:
             # The one that begins last at or before `seq`.
             async for block in find(_blocks(document, MinKey(), seq)).sort("_id", -1).limit(1):
+                check_kinds(document, block, _BLOCK)
                 if block["_id"]["s"] + block["c"] > seq:
                     yield block
                     seq = block["_id"]["s"] + block["c"]
         cursor = find(_blocks(document, seq, MaxKey())).sort("_id", 1)
         async for block in cursor if limit is None else cursor.limit(limit):
+            check_kinds(document, block, _BLOCK)
             yield block
 
     async def _keys_under(self, document: str, goal: int) -> list[Row]:
         """The keys of the oldest blocks that end at or before `goal`, some at a time."""
         blocks = self._mongo.log.find(_blocks(document, MinKey(), goal), {"c": 1}).sort("_id", 1).limit(COMPACTION_STEP)
         return [block["_id"] async for block in blocks if block["_id"]["s"] + block["c"] - 1 <= goal]
+
+
+def check_kinds(document: str, row: Row, kinds: Row) -> None:
+    """Raises `StoreCorrupted` unless the fields that `kinds` names are there and of these types; they may be nested."""
+    for field, kind in kinds.items():
+        value = row.get(field)
+        if isinstance(kind, dict) and isinstance(value, dict):
+            check_kinds(document, value, kind)
+        elif isinstance(kind, dict) or not isinstance(value, kind):
+            raise StoreCorrupted(document, f"a row of it has no {field}, or one of the wrong kind")
+
+
+def _entry(document: str, seq: int, row: Any, time_: int) -> Entry:
+    # An adopted entry has a time of its own.
+    if isinstance(row, list) and len(row) in (3, 4):
+        update, author, device, own = row if len(row) == 4 else (*row, time_)
+        if isinstance(update, bytes) and isinstance(author, str) and isinstance(device, str) and isinstance(own, int):
+            return Entry(seq, update, author, device, own)
+    raise StoreCorrupted(document, f"entry {seq} has a value of the wrong kind")
 
 
 def key_range(document: str, first: Any, last: Any) -> Row:

@@ -74,9 +74,12 @@ class Snapshots:
         Raises `StoreCorrupted` when what is there is damaged.
         """
         found = self._mongo.parts.find({"_id": self._parts_of(snapshot["upload"])}).sort("_id", 1)
-        packed = [row["b"] async for row in found]
-        if len(packed) != snapshot["parts"]:
+        rows = [row async for row in found]
+        if len(rows) != snapshot["parts"]:
             return None
+        packed = [row["b"] for row in rows if isinstance(row.get("b"), bytes)]
+        if len(packed) != len(rows):
+            raise StoreCorrupted(document, "a part of the snapshot is of the wrong kind")
         try:
             state = b"".join([zlib.decompress(piece) for piece in packed])
         except zlib.error as error:

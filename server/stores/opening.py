@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from server.archive.ports import LogListing
 from server.config import Storage
 from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore
 from server.stores.mongo_client import Mongo, MongoOptions, connect
+from server.stores.mongo_listing import MongoListing
 from server.stores.sqlite import open_sqlite
+from server.stores.sqlite_listing import open_sqlite_listing
 from sync.rooms.ports import Store
 
 FILE = "ebbtide.sqlite"
@@ -29,6 +32,13 @@ async def open_store(storage: Storage, data: Path, *, must_exist: bool = False) 
     elif not path.is_file():
         raise StoreUnusable(path, "there is no such database; name its folder with --data, or a MongoDB with --store")
     return await open_sqlite(path)
+
+
+async def open_listing(storage: Storage, data: Path) -> LogListing:
+    """The listing of the logs of a store that `open_store` has opened. Raises as that does."""
+    if storage.url:
+        return MongoListing(await connect_mongo(storage))
+    return await open_sqlite_listing(data if data.suffix == ".sqlite" else data / FILE)
 
 
 async def connect_mongo(storage: Storage, *, must_exist: bool = False) -> Mongo:

@@ -172,8 +172,8 @@ async def test_damage_within_the_backup_is_not_taken_for_its_end(tmp_path: Path,
         data[len(data) // 3] ^= 1
         segment.write_bytes(data)
         if keep_index:
-            with Archive(folder, write=False) as archive, pytest.raises(ArchiveDamaged, match="checksum differs"):
-                archive.check()
+            with Archive(folder, write=False) as archive:
+                assert ["checksum differs" in damage.reason for damage in archive.check()] == [True]
         else:
             (folder / "index.sqlite").unlink()
             with pytest.raises(ArchiveDamaged, match="checksum differs"):

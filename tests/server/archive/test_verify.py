@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
 from server.archive.archive import Archive
+from server.archive.ports import Logged, LogListing
 from server.archive.report import Report
 from server.archive.verify import verify_archive, verify_store
+from server.stores.sqlite import open_sqlite
+from server.stores.sqlite_listing import open_sqlite_listing
+from sync.rooms.errors import StoreCorrupted
 from sync.rooms.ports import Store
 from tests.server.archive.kit import append, backed_up, fill, quiet, real_updates, said, sqlite, state_at, texts
 
@@ -19,10 +23,19 @@ Statement = str
 OF_A = "(SELECT id FROM documents WHERE name = 'a')"
 
 
+@asynccontextmanager
+async def listing(path: Path) -> AsyncIterator[LogListing]:
+    listed = await open_sqlite_listing(path)
+    try:
+        yield listed
+    finally:
+        await listed.close()
+
+
 async def verified(path: Path) -> Report:
     report = quiet()
-    async with sqlite(path) as store:
-        await verify_store(store, report)
+    async with sqlite(path) as store, listing(path) as listed:
+        await verify_store(store, listed, report)
     return report
 
 
@@ -84,6 +97,92 @@ async def test_damage_is_named(path: Path, found: str) -> None:
     assert (report.documents, report.troubles) == (9, 1)
 
 
+WRONG_KINDS = [
+    f"UPDATE entries SET data = 'text' WHERE document = {OF_A} AND seq = 20",
+    f"UPDATE entries SET data = 'text' WHERE document = {OF_A} AND seq = 40",
+    f"UPDATE entries SET time = 'noon' WHERE document = {OF_A} AND seq = 40",
+    f"UPDATE parts SET data = 'text' WHERE upload = (SELECT upload FROM snapshots WHERE document = {OF_A})",
+    f"UPDATE snapshots SET seq = 'x' WHERE document = {OF_A}",
+    "UPDATE documents SET lineage = x'00' WHERE name = 'a'",
+]
+
+
+@pytest.mark.parametrize("statement", WRONG_KINDS)
+async def test_values_of_the_wrong_kind_are_damage_to_one_document(path: Path, statement: str) -> None:
+    damage(path, statement)
+    report = await verified(path)
+    assert "store-corrupted: a: " in said(report)
+    assert (report.documents, report.troubles) == (9, 1)
+
+
+async def test_a_feed_without_a_name_is_damage_to_the_store(path: Path) -> None:
+    damage(path, "DELETE FROM feed")
+    with pytest.raises(StoreCorrupted, match="the changes feed has lost its name"):
+        await open_sqlite(path)
+
+
+async def test_a_head_that_is_no_number_is_damage_with_a_name(path: Path) -> None:
+    damage(path, f"UPDATE heads SET head = 'x' WHERE document = {OF_A}")
+    async with sqlite(path) as store:
+        with pytest.raises(StoreCorrupted, match="wrong kind for a"):
+            await store.changes(0, 10)
+
+
+LOST: dict[str, tuple[Statement, int]] = {
+    "store-corrupted: a: its head is 0, ": (f"UPDATE heads SET head = 0 WHERE document = {OF_A}", 9),
+    "store-corrupted: a: its head is 29, ": (f"UPDATE heads SET head = 29 WHERE document = {OF_A}", 9),
+    "heads-differ: a: there are entries up to 60 of it, and the changes feed ends at 40": (
+        f"UPDATE heads SET head = 40, number = number - 20 WHERE document = {OF_A}",
+        9,
+    ),
+    "heads-differ: a: there are entries up to 60 of it, and the changes feed does not": (
+        f"DELETE FROM heads WHERE document = {OF_A}",
+        8,
+    ),
+    "heads-differ: a document without a name: there are entries up to 60": ("DELETE FROM documents WHERE name = 'a'", 8),
+}
+
+
+@pytest.mark.parametrize("found", LOST)
+async def test_what_the_feed_does_not_lead_to(path: Path, found: str) -> None:
+    statement, documents = LOST[found]
+    damage(path, statement)
+    report = await verified(path)
+    assert found in said(report)
+    assert (report.documents, report.troubles) == (documents, 1)
+
+
+@pytest.mark.parametrize("seq", [0, 29, 61])
+async def test_a_head_that_its_entries_contradict_is_no_shorter_document(path: Path, seq: int) -> None:
+    damage(path, f"UPDATE heads SET head = ? WHERE document = {OF_A}", seq)
+    async with sqlite(path) as store:
+        with pytest.raises(StoreCorrupted):
+            await store.load("a")
+        with pytest.raises(StoreCorrupted):
+            await store.read("a", 0, 10)
+
+
+async def test_what_comes_while_a_store_is_verified_is_in_order(path: Path) -> None:
+    class Busy:
+        """A listing before which somebody edits."""
+
+        def __init__(self, store: Store, listed: LogListing) -> None:
+            self._store, self._listed = store, listed
+
+        async def documents_in_log(self) -> AsyncIterator[Logged]:
+            await append(self._store, "new", 0, texts(2, 10))
+            async for logged in self._listed.documents_in_log():
+                yield logged
+
+        async def close(self) -> None:
+            await self._listed.close()
+
+    async with sqlite(path) as store, listing(path) as listed:
+        report = quiet()
+        await verify_store(store, Busy(store, listed), report)
+    assert (report.troubles, said(report)) == (0, "")
+
+
 @pytest.mark.parametrize(("seq", "code"), [(29, "snapshot-differs"), (31, "snapshot-differs"), (0, "snapshot-unreadable")])
 async def test_a_snapshot_that_is_not_what_the_log_gives(tmp_path: Path, seq: int, code: str) -> None:
     updates = texts(60, 10)
@@ -129,10 +228,10 @@ async def test_a_feed_that_is_behind_or_ahead_of_the_log(path: Path) -> None:
         async def heads(self, documents: list[str]) -> dict[str, int]:
             return {name: head + self._head for name, head in (await self._store.heads(documents)).items()}
 
-    async with sqlite(path) as store:
-        for fed, head, troubles in ((0, 0, 0), (-1, 0, 0), (1, 0, 9), (0, -1, 9)):
+    async with sqlite(path) as store, listing(path) as listed:
+        for fed, head, troubles in ((0, 0, 0), (-1, 0, 9), (1, 0, 9), (0, -1, 9)):
             report = quiet()
-            await verify_store(Feed(store, fed, head), report)  # type: ignore[arg-type]
+            await verify_store(Feed(store, fed, head), listed, report)  # type: ignore[arg-type]
             assert report.troubles == troubles
             assert said(report).count("heads-differ: ") == troubles
 

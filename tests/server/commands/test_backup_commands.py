@@ -184,3 +184,19 @@ def test_help_names_every_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest
             main()
         out = " ".join(capsys.readouterr().out.split())
         assert all(word in out for word in words)
+
+
+async def test_a_moment_beyond_what_a_calendar_has(data: Path, tmp_path: Path) -> None:
+    folder = str(tmp_path / "backup")
+    assert ebbtide("backup", folder, "--data", str(data)).fine
+    restored = ebbtide("restore", folder, "--at", "9999-12-31T23:59:59-14:00", "--data", str(tmp_path / "target"))
+    assert restored.status == 0, restored
+    assert restored.out.startswith("restored as of 253402351199000 ms since 1970: 7 documents, ")
+
+
+async def test_a_document_that_only_its_log_knows_is_named(data: Path) -> None:
+    with closing(sqlite3.connect(data / FILE)) as database, database:
+        database.execute("DELETE FROM heads WHERE document = (SELECT id FROM documents WHERE name = 'aged')")
+    verified = ebbtide("verify", "--data", str(data))
+    assert verified.status == 1
+    assert "heads-differ: aged: there are entries up to 3 of it, and the changes feed does not have it" in verified.err
