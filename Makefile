@@ -36,7 +36,7 @@ serve: $(STAMPS)/environment
 
 test: $(STAMPS)/environment $(STAMPS)/parts $(STAMPS)/parts-nginx $(NODE_STAMPS)
 	$(call say,Running the tests)
-	@$(BIN)/python -m pytest tests $(wildcard clients/python/tests)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests $(wildcard clients/python/tests)
 
 check: $(STAMPS)/environment
 	$(call say,Linting)
