@@ -11,7 +11,6 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar, cast
-from urllib.parse import unquote
 
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, ReadPreference
@@ -29,6 +28,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
+from server.addresses import without_secrets
 from server.stores.errors import StoreUnusable
 from sync.rooms.errors import StoreUnavailable
 
@@ -255,13 +255,6 @@ def translating() -> Iterator[None]:
         yield
     except PyMongoError as error:
         raise StoreUnavailable(_reason(error)) from error
-
-
-def without_secrets(url: str) -> str:
-    """The address without user, password and options, for people to read."""
-    scheme, _, rest = url.partition("://")
-    hosts, slash, path = rest.rpartition("@")[2].partition("/")
-    return f"{scheme}://{hosts}{slash}{unquote(path.partition('?')[0])}"
 
 
 def _reason(error: PyMongoError) -> str:

@@ -138,6 +138,14 @@ def test_a_redis_with_another_password(tmp_path: Path) -> None:
     assert said.endswith("correct --bus")
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["redis://[::1", "redis://:pa/secret@h", "redis://h/0?foo=bar", "rediss://:secret@h?ssl_ca_certs=/nope", "redis://h/abc"],
+)
+def test_an_address_of_no_redis(tmp_path: Path, address: str) -> None:
+    assert refusal(serving("--data", str(tmp_path / "data"), "--bus", address)).startswith("ebbtide: redis")
+
+
 def test_pool_settings_reach_the_server(replica_set: ReplicaSet, url: str, tmp_path: Path) -> None:
     (member,) = replica_set.members
 
