@@ -272,7 +272,8 @@ async def _demand_ours(database: Any, mongo: Mongo, place: str) -> None:
             kind = "capped collection" if each["type"] == "collection" else each["type"]
             raise StoreUnusable(place, f"has a {kind} {each['name']}, which cannot be used; name another database")
     if await mongo.meta.find_one({"_id": "schema"}) is None:
-        for name in COLLECTIONS:
+        # What is no revocation is passed over, or named, by whoever reads them.
+        for name in (each for each in COLLECTIONS if each != "revocations"):
             # Another node may be the first just now, but writes no row before its schema.
             if await database[name].find_one({}, {"_id": 1}) and await mongo.meta.find_one({"_id": "schema"}) is None:
                 raise StoreUnusable(place, f"has a collection {name} of another program; name another database")
