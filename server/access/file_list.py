@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sqlite3
 import time
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from server.access.codec import MalformedRevocation, decode
 from server.access.errors import RevocationNotSpread, RevocationsFull
 from server.access.revocations import Revocation, Revocations
+from server.connected import Came, Connection
 from server.stores.errors import StoreUnusable
 from server.stores.lane import Lane
 
@@ -75,19 +75,19 @@ class FileList:
         # Made, used and closed on the lane's thread.
         self._connection: sqlite3.Connection | None = None
         self._read_up_to = 0
-        self._task: asyncio.Task[None] | None = None
+        self._reading: Connection | None = None
         self._readable = True
 
     @property
     def healthy(self) -> bool:
         """See `Carrier.healthy`: whether the file could be read when it was last looked at."""
-        return self._readable and self._task is not None and not self._task.done()
+        return self._readable and self._reading is not None and self._reading.kept
 
     async def open(self, path: Path) -> None:
         """Learn what the file holds, and go on looking for what other processes write. Raises `sqlite3.Error`."""
         self._connection = await self._lane.run(_open, path, self._revocations.oldest())
         await self._read()
-        self._task = asyncio.get_running_loop().create_task(self._poll())
+        self._reading = Connection(self._look, self._unreadable, (sqlite3.Error,), (POLL_SECONDS, POLL_SECONDS))
 
     async def spread(self, revocation: Revocation) -> None:
         """See `Carrier.spread`: the entry is on disk, and other processes read it within `POLL_SECONDS`."""
@@ -102,9 +102,8 @@ class FileList:
         if self._closed:
             return
         self._closed = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        if self._reading is not None:
+            await self._reading.close()
         await self._lane.run(self._disconnect)
         await self._lane.close()
 
@@ -123,17 +122,15 @@ class FileList:
             if len(rows) < PAGE:
                 return
 
-    async def _poll(self) -> None:
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            try:
-                await self._read()
-            except sqlite3.Error as error:
-                if self._readable:
-                    log.warning("revocations of other processes not read", extra={"reason": str(error)})
-                self._readable = False
-            else:
-                self._readable = True
+    async def _look(self, came: Came) -> None:
+        await self._read()
+        self._readable = True
+        came()
+
+    def _unreadable(self, error: BaseException) -> None:
+        if self._readable:
+            log.warning("revocations of other processes not read", extra={"reason": str(error)})
+        self._readable = False
 
     # On the lane's thread
 

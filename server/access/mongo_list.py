@@ -20,6 +20,7 @@ from pymongo.errors import PyMongoError
 from server.access.codec import MalformedRevocation, decode
 from server.access.errors import RevocationNotSpread, RevocationsFull
 from server.access.revocations import MAX_LEARNT, Revocation, Revocations
+from server.connected import Came, Connection
 from server.stores.errors import StoreUnusable
 from server.stores.mongo_client import Mongo, Row, translating, watching
 
@@ -29,7 +30,7 @@ COMPARE_SECONDS = 30.0
 """Between two comparisons of this node's list with that of MongoDB. A change stream tells of each new entry besides."""
 
 RETRY_SECONDS = 1.0
-"""Between two attempts to open the stream. Each that succeeds is followed by a comparison, so they are not more frequent."""
+"""Between two attempts to open the stream, and after a comparison: each stream that opens is followed by one."""
 
 CLOSE_SECONDS = 1.0
 """How long the end of a stream may take to tell a MongoDB that does not answer."""
@@ -67,21 +68,25 @@ class MongoList:
         self._revocations = revocations
         self._now = now
         self._streaming = False
+        self._told = False
         self._compared = True
         self._due = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: tuple[Connection, ...] = ()
 
     @property
     def healthy(self) -> bool:
         """See `Carrier.healthy`: whether the stream is open, and the last comparison succeeded."""
-        running = bool(self._tasks) and not any(task.done() for task in self._tasks)
+        running = bool(self._connections) and all(each.kept for each in self._connections)
         return running and self._streaming and self._compared
 
     async def open(self) -> None:
         """Learn what MongoDB holds, and go on doing so. Raises `PyMongoError` or `BSONError`."""
         await self._compare()
-        loop = asyncio.get_running_loop()
-        self._tasks = {loop.create_task(self._stay_open()), loop.create_task(self._compare_again())}
+        pauses = (RETRY_SECONDS, RETRY_SECONDS)
+        self._connections = (
+            Connection(self._stream, self._went, (*_AWAY, _Ended), pauses),
+            Connection(self._compare_when_due, self._not_compared, _AWAY, pauses),
+        )
 
     async def spread(self, revocation: Revocation) -> None:
         """See `Carrier.spread`: a majority has the entry on disk, and every node on this MongoDB learns it.
@@ -98,29 +103,24 @@ class MongoList:
 
     async def close(self) -> None:
         """See `Carrier.close`."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            # The driver tells MongoDB, and waits long for one that does not answer; closing the client ends that.
-            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        # The driver tells MongoDB, and waits long for one that does not answer; closing the client ends that.
+        await asyncio.gather(*(each.close(CLOSE_SECONDS) for each in self._connections))
         self._streaming = False
 
     # The stream
 
-    async def _stay_open(self) -> None:
-        told = False
-        while True:
-            try:
-                async with watching(self._mongo.revocations, _NEW, full_document="updateLookup") as stream:
-                    self._streaming, told = True, False
-                    # The stream begins now: what was written before is read, rather than resumed from where one was cut off.
-                    self._due.set()
-                    await self._listen(stream)
-            except (*_AWAY, _Ended) as error:
-                if not told:
-                    log.warning("revocations of other nodes come late", extra={"reason": _reason(error)})
-                self._streaming, told = False, True
-            await asyncio.sleep(RETRY_SECONDS)
+    async def _stream(self, came: Came) -> None:
+        async with watching(self._mongo.revocations, _NEW, full_document="updateLookup") as stream:
+            came()
+            self._streaming, self._told = True, False
+            # The stream begins now: what was written before is read, rather than resumed from where one was cut off.
+            self._due.set()
+            await self._listen(stream)
+
+    def _went(self, error: BaseException) -> None:
+        if not self._told:
+            log.warning("revocations of other nodes come late", extra={"reason": _reason(error)})
+        self._streaming, self._told = False, True
 
     async def _listen(self, stream: Any) -> None:
         while stream.alive:
@@ -135,20 +135,19 @@ class MongoList:
 
     # Comparing
 
-    async def _compare_again(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(COMPARE_SECONDS):
-                    await self._due.wait()
-            self._due.clear()
-            try:
-                await self._compare()
-            except _AWAY as error:
-                if self._compared:
-                    log.warning("revocations of other nodes not read", extra={"reason": _reason(error)})
-                self._compared = False
-            else:
-                self._compared = True
+    async def _compare_when_due(self, came: Came) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COMPARE_SECONDS):
+                await self._due.wait()
+        self._due.clear()
+        await self._compare()
+        came()
+        self._compared = True
+
+    def _not_compared(self, error: BaseException) -> None:
+        if self._compared:
+            log.warning("revocations of other nodes not read", extra={"reason": _reason(error)})
+        self._compared = False
 
     async def _compare(self) -> None:
         """Learn what MongoDB holds, and write what it lacks: it may have been away, or another carrier told this node."""

@@ -18,14 +18,10 @@ from server.access.codec import MalformedRevocation, decode, decode_message, enc
 from server.access.errors import RevocationNotSpread, RevocationsFull
 from server.access.rates import MAX_COUNTED, WINDOW_SECONDS, Rate, Rates, Share
 from server.access.revocations import MAX_LEARNT, Revocation, Revocations
+from server.bus.redis_address import ANSWER_SECONDS, client_at
+from server.connected import Came, Connection
 
 log = logging.getLogger(__name__)
-
-ANSWER_SECONDS = 2.0
-"""How long Redis may take to answer before it counts as away."""
-
-RETRY_FIRST, RETRY_MOST = 0.1, 2.0
-"""Seconds between attempts to reach it, doubling from the first to the most."""
 
 COMPARE_SECONDS = 30.0
 """Between two comparisons of this node's list with that of Redis. Each new entry is announced at once besides."""
@@ -47,9 +43,9 @@ async def open_lists(
 ) -> RedisLists:
     """The lists at `url`, with the revocations that Redis knows, unless it is away.
 
-    `prefix` begins the names of its keys and of its channel. The address was checked by whoever opened the bus on it.
+    `prefix` begins the names of its keys and of its channel. Raises `BusUnusable` for an address that cannot be used.
     """
-    client = Redis.from_url(url, socket_connect_timeout=ANSWER_SECONDS, socket_timeout=None)
+    client = client_at(url)
     lists = RedisLists(client, prefix, revocations, rates, now)
     with suppress(TimeoutError):
         async with asyncio.timeout(START_SECONDS):
@@ -77,12 +73,12 @@ class RedisLists:
         self._told_away = False
         self.tried = asyncio.Event()
         """Set once this node has seen all that Redis knew, or found that it cannot."""
-        self._task = asyncio.get_running_loop().create_task(self._stay_connected())
+        self._connection = Connection(self._connected, self._went, _AWAY)
 
     @property
     def healthy(self) -> bool:
         """See `Carrier.healthy`."""
-        return self._listening and not self._task.done()
+        return self._listening and self._connection.kept
 
     async def spread(self, revocation: Revocation) -> None:
         """See `Carrier.spread`: Redis has the entry and has announced it to every node that listens.
@@ -97,28 +93,20 @@ class RedisLists:
 
     async def close(self) -> None:
         """See `Carrier.close`."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._connection.close()
         with suppress(*_AWAY):
             await self._client.aclose()
 
-    async def _stay_connected(self) -> None:
-        retry = RETRY_FIRST
-        while True:
-            try:
-                async with self._client.pubsub() as channel, asyncio.TaskGroup() as tasks:
-                    # Listening comes before comparing, so that nothing falls between the two.
-                    await self._answer(self._subscribe(channel))
-                    await self._compare()
-                    retry = RETRY_FIRST
-                    self._came()
-                    tasks.create_task(self._listen(channel))
-                    tasks.create_task(self._compare_again())
-                    tasks.create_task(self._share())
-            except* _AWAY as group:
-                self._went(group)
-            await asyncio.sleep(retry)
-            retry = min(RETRY_MOST, retry * 2)
+    async def _connected(self, came: Came) -> None:
+        async with self._client.pubsub() as channel, asyncio.TaskGroup() as tasks:
+            # Listening comes before comparing, so that nothing falls between the two.
+            await self._answer(self._subscribe(channel))
+            await self._compare()
+            came()
+            self._came()
+            tasks.create_task(self._listen(channel))
+            tasks.create_task(self._compare_again())
+            tasks.create_task(self._share())
 
     def _came(self) -> None:
         log.info("revocations are shared", extra={"entries": len(self._revocations)})
@@ -126,11 +114,11 @@ class RedisLists:
         self._told_away = False
         self.tried.set()
 
-    def _went(self, group: BaseExceptionGroup[Any]) -> None:
+    def _went(self, error: BaseException) -> None:
         self._listening = False
         self.tried.set()
         if not self._told_away:
-            reason = str(group.exceptions[0]) or "no answer"
+            reason = str(error) or "no answer"
             log.warning("redis away, revocations and rates are this node's alone", extra={"reason": reason})
         self._told_away = True
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sync.rooms.ports import Listener, News
 
 
@@ -13,6 +15,10 @@ class Listeners:
 
     def __contains__(self, document: str) -> bool:
         return document in self._listeners
+
+    def __iter__(self) -> Iterator[str]:
+        """The documents that are listened for."""
+        return iter(self._listeners)
 
     def subscribe(self, document: str, listener: Listener) -> None:
         """See `Bus.subscribe`."""

@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 
 from pymongo.errors import ConnectionFailure, CursorNotFound, PyMongoError
 
+from server.bus.listeners import Listeners
 from server.bus.news import LARGEST
+from server.connected import Came, Connection
 from server.stores.mongo_client import Mongo, Row, watching
 from server.stores.mongo_log import INTENTS
 from sync.rooms.ports import Draft, Listener, NewEntries, News
 
 log = logging.getLogger(__name__)
-
-RETRY_FIRST, RETRY_MOST = 0.1, 2.0
-"""Seconds between attempts to open the stream, doubling from the first to the most."""
 
 CLOSE_SECONDS = 1.0
 """How long the end of a stream may take to tell a MongoDB that does not answer."""
@@ -36,6 +35,9 @@ class _Ended(Exception):
     """The stream was ended by MongoDB: its collection is gone, or was renamed."""
 
 
+_AWAY = (PyMongoError, _Ended)
+
+
 class MongoBus:
     """A node's end of the bus that the log is; see `sync.rooms.ports.Bus`.
 
@@ -45,8 +47,8 @@ class MongoBus:
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
-        self._listeners: dict[str, dict[Listener, None]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._listeners = Listeners()
+        self._connection: Connection | None = None
         self._token: Row | None = None
         self._said = False
         self.open = False
@@ -59,28 +61,23 @@ class MongoBus:
 
     def subscribe(self, document: str, listener: Listener) -> None:
         """See `Bus.subscribe`."""
-        self._listeners.setdefault(document, {})[listener] = None
+        self._listeners.subscribe(document, listener)
 
     def unsubscribe(self, document: str, listener: Listener) -> None:
         """See `Bus.unsubscribe`."""
-        listeners = self._listeners.get(document)
-        if listeners is not None:
-            listeners.pop(listener, None)
-            if not listeners:
-                del self._listeners[document]
+        self._listeners.unsubscribe(document, listener)
 
     def start(self) -> None:
         """Tell what is appended from about now on. Idempotent."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._stay_open())
+        if self._connection is None:
+            self._connection = Connection(self._stream, self._went, _AWAY)
 
     async def stop(self) -> None:
         """Tell no more, and cost MongoDB nothing. Idempotent; `start` may follow."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
             # The driver tells MongoDB, and waits long for one that does not answer; closing the client ends that.
-            await asyncio.wait({task}, timeout=CLOSE_SECONDS)
+            await connection.close(CLOSE_SECONDS)
         self.open = False
         # After a while others have told what comes next, and a stream that begins anew need not repeat it.
         self._token = None
@@ -90,26 +87,15 @@ class MongoBus:
         self._listeners.clear()
         await self.stop()
 
-    async def _stay_open(self) -> None:
-        retry = RETRY_FIRST
-        # A failure while the task is cancelled hides that it was: TaskGroup raises one of the two.
-        while self._task is asyncio.current_task():
-            try:
-                async with watching(self._mongo.log, _others_blocks(self._mongo.node), self._token) as stream:
-                    self._came()
-                    self._token = stream.resume_token
-                    retry = RETRY_FIRST
-                    untold: asyncio.Queue[_Read] = asyncio.Queue(UNTOLD)
-                    async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(self._read(stream, untold))
-                        tasks.create_task(self._tell(untold))
-            except* (PyMongoError, _Ended) as group:
-                self._went(group.exceptions[0])
-            except* Exception as group:
-                log.exception("news not taken in", exc_info=group)
-                self._went(group.exceptions[0])
-            await asyncio.sleep(retry)
-            retry = min(RETRY_MOST, retry * 2)
+    async def _stream(self, came: Came) -> None:
+        async with watching(self._mongo.log, _others_blocks(self._mongo.node), self._token) as stream:
+            self._came()
+            self._token = stream.resume_token
+            came()
+            untold: asyncio.Queue[_Read] = asyncio.Queue(UNTOLD)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(stream, untold))
+                tasks.create_task(self._tell(untold))
 
     def _came(self) -> None:
         log.info("change stream open", extra={"resumed": self._token is not None})
@@ -149,20 +135,13 @@ class MongoBus:
             floors = await self._floors([block["key"]["d"] for block in blocks]) if blocks else {}
             for block in blocks:
                 document = block["key"]["d"]
-                self._hear(document, _news(block, floors.get(document, 0)))
+                self._listeners.tell(document, _news(block, floors.get(document, 0)))
             self._token = reads[-1].token
 
     async def _floors(self, documents: list[str]) -> dict[str, int]:
         """For those of the documents that were compacted, the number up to which entries are gone."""
         wanted = {"_id": {"$in": list(dict.fromkeys(documents))}, "floor": {"$exists": True}}
         return {row["_id"]: row["floor"] async for row in self._mongo.documents.find(wanted, {"floor": 1})}
-
-    def _hear(self, document: str, news: News) -> None:
-        listeners = self._listeners.get(document, {})
-        for listener in list(listeners):
-            # An earlier one may have ended its subscription.
-            if listener in listeners:
-                listener(document, news)
 
 
 def _others_blocks(node: str) -> list[Row]:

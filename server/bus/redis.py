@@ -8,24 +8,28 @@ import secrets
 from collections import deque
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    AuthorizationError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
 
+from server.addresses import without_secrets
 from server.bus.errors import BusUnusable
+from server.bus.listeners import Listeners
 from server.bus.news import MalformedNews, decode, encode
+from server.bus.redis_address import ANSWER_SECONDS, client_at
 from server.bus.seal import NotOurs, Seal
+from server.connected import Came, Connection
 from sync.rooms.ports import Listener, News, PresenceWanted
 
 log = logging.getLogger(__name__)
-
-ANSWER_SECONDS = 2.0
-"""How long Redis may take to answer before it counts as away."""
-
-RETRY_FIRST, RETRY_MOST = 0.1, 2.0
-"""Seconds between attempts to reach it, doubling from the first to the most."""
 
 UNSENT_BYTES = 8 << 20
 """What waits for a slow Redis at most; news beyond it is dropped, and found in the store."""
@@ -36,6 +40,7 @@ FLUSH_SECONDS = 0.5
 SHARDED_SINCE = 7
 """The first version with sharded publish and subscribe."""
 
+_STRANGER = (AuthenticationError, AuthenticationWrongNumberOfArgsError, AuthorizationError, NoPermissionError)
 _AWAY = (RedisError, OSError, TimeoutError)
 
 
@@ -44,19 +49,20 @@ async def open_redis(url: str, *, key: str, prefix: str = "ebbtide") -> RedisBus
 
     `key` is a secret of the store: news is believed when a node that knows it has sent it.
 
-    A Redis that is away is waited for in the background. Raises `BusUnusable` for an address or a password that is wrong.
+    A Redis that is away is waited for in the background. Raises `BusUnusable` for an address or a password that is wrong,
+    and for whatever else Redis answers that it does not do.
     """
-    place = _without_secrets(url)
-    try:
-        client = Redis.from_url(url, socket_connect_timeout=ANSWER_SECONDS, socket_timeout=None, decode_responses=False)
-    except ValueError as error:
-        raise BusUnusable(place, f"is no address of a Redis ({error}); write redis://HOST:PORT") from None
+    client = client_at(url)
+    place = without_secrets(url)
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await client.ping()
-    except (AuthenticationError, AuthorizationError, ResponseError) as error:
+    except _STRANGER as error:
         await client.aclose()
         raise BusUnusable(place, f"refuses the user or the password ({error}); correct --bus") from None
+    except ResponseError as error:
+        await client.aclose()
+        raise BusUnusable(place, f"refuses what --bus asks for ({error}); correct it") from None
     except _AWAY as error:
         log.warning("redis away, nodes converge through the store", extra={"reason": str(error) or "no answer"})
     return RedisBus(client, prefix, Seal(key))
@@ -73,7 +79,7 @@ class RedisBus:
         self._prefix = f"{prefix}:".encode()
         self._seal = seal
         self._node = secrets.token_bytes(8)
-        self._listeners: dict[str, dict[Listener, None]] = {}
+        self._listeners = Listeners()
         self._unsent: deque[tuple[bytes, bytes]] = deque()
         self._unsent_bytes = 0
         self._work = asyncio.Event()
@@ -83,15 +89,13 @@ class RedisBus:
         self._settled = asyncio.Event()
         self._wanted = asyncio.Event()
         self._sharded = False
-        self._closing = False
         self._up, self._down = asyncio.Event(), asyncio.Event()
         self._down.set()
         self.dropped = 0
         """News that could not be sent."""
         self.refused = 0
         """News that came from nobody on this store, or were none."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._stay_connected())]
+        self._connection = Connection(self._connected, self._went, _AWAY)
 
     @property
     def healthy(self) -> bool:
@@ -115,17 +119,14 @@ class RedisBus:
 
     def subscribe(self, document: str, listener: Listener) -> None:
         """See `Bus.subscribe`."""
-        self._listeners.setdefault(document, {})[listener] = None
+        self._listeners.subscribe(document, listener)
         self._want()
 
     def unsubscribe(self, document: str, listener: Listener) -> None:
         """See `Bus.unsubscribe`."""
-        listeners = self._listeners.get(document)
-        if listeners is not None:
-            listeners.pop(listener, None)
-            if not listeners:
-                del self._listeners[document]
-                self._want()
+        self._listeners.unsubscribe(document, listener)
+        if document not in self._listeners:
+            self._want()
 
     async def settled(self) -> None:
         """Return when Redis has confirmed every subscription."""
@@ -138,10 +139,7 @@ class RedisBus:
                 while self._unsent and self.healthy:
                     await asyncio.sleep(0.005)
         self._listeners.clear()
-        self._closing = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._connection.close()
         with suppress(*_AWAY):
             await self._client.aclose()
 
@@ -152,30 +150,19 @@ class RedisBus:
         self._settled.clear()
         self._wanted.set()
 
-    async def _stay_connected(self) -> None:
-        retry = RETRY_FIRST
-        # A failure while the task is cancelled hides that it was: TaskGroup raises one of the two.
-        while not self._closing:
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    info = await self._client.info("server")
-                self._sharded = int(str(info["redis_version"]).partition(".")[0]) >= SHARDED_SINCE
-                if info.get("redis_mode") == "cluster":
-                    # There a shard's news is to be had from that shard alone; the other kind reaches every node.
-                    self._sharded = False
-                async with self._client.pubsub() as channels, asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._subscribe(channels))
-                    tasks.create_task(self._listen(channels))
-                    tasks.create_task(self._send())
-                    retry = RETRY_FIRST
-                    self._came()
-            except* _AWAY as group:
-                self._went(group)
-            except* Exception as group:
-                log.exception("news not taken in", exc_info=group)
-                self._went(group)
-            await asyncio.sleep(retry)
-            retry = min(RETRY_MOST, retry * 2)
+    async def _connected(self, came: Came) -> None:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            info = await self._client.info("server")
+        self._sharded = int(str(info["redis_version"]).partition(".")[0]) >= SHARDED_SINCE
+        if info.get("redis_mode") == "cluster":
+            # There a shard's news is to be had from that shard alone; the other kind reaches every node.
+            self._sharded = False
+        async with self._client.pubsub() as channels, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._subscribe(channels))
+            tasks.create_task(self._listen(channels))
+            tasks.create_task(self._send())
+            came()
+            self._came()
 
     def _came(self) -> None:
         log.info("redis available", extra={"sharded": self._sharded})
@@ -183,12 +170,12 @@ class RedisBus:
         self._up.set()
         # Who is where may have changed meanwhile.
         for document in list(self._listeners):
-            self._tell(document, PresenceWanted())
+            self._listeners.tell(document, PresenceWanted())
             self.publish(document, PresenceWanted())
 
-    def _went(self, group: BaseExceptionGroup[Any]) -> None:
+    def _went(self, error: BaseException) -> None:
         if self.healthy:
-            log.warning("redis away, nodes converge through the store", extra={"reason": str(group.exceptions[0])})
+            log.warning("redis away, nodes converge through the store", extra={"reason": str(error) or "no answer"})
         self._up.clear()
         self._down.set()
         self.dropped += len(self._unsent)
@@ -273,16 +260,4 @@ class RedisBus:
                 log.warning("news not believed", extra={"reason": str(error), "refused": self.refused})
             return
         if sender != self._node:
-            self._tell(channel.removeprefix(self._prefix).decode(errors="replace"), news)
-
-    def _tell(self, document: str, news: News) -> None:
-        listeners = self._listeners.get(document, {})
-        for listener in list(listeners):
-            # An earlier one may have ended its subscription.
-            if listener in listeners:
-                listener(document, news)
-
-
-def _without_secrets(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+            self._listeners.tell(channel.removeprefix(self._prefix).decode(errors="replace"), news)

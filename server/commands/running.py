@@ -31,7 +31,7 @@ def run(work: Coroutine[Any, Any, int], report: Report) -> int:
         said = error.reason
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        said = f"{place}{error.strerror or error}; run the same again to go on"
+        said = f"{place}{error.strerror or error}; {_advice(error)}"
     except sqlite3.Error as error:
         said = f"the backup's index, or a temporary file, cannot be used: {error}"
     except KeyboardInterrupt:
@@ -41,6 +41,14 @@ def run(work: Coroutine[Any, Any, int], report: Report) -> int:
     report.end()
     print(f"ebbtide: {said}", file=sys.stderr)
     return REFUSED
+
+
+def _advice(error: OSError) -> str:
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file is in the place of a folder; name another"
+    if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError):
+        return "make it so that it can be used, or name another"
+    return "run the same again to go on"
 
 
 def finish(report: Report, done: str) -> int:

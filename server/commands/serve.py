@@ -34,7 +34,10 @@ BACKLOG = 1024
 KEEPALIVE_SECONDS = 30.0
 """How long a connection may be open without a whole request, before the first and between two."""
 
-ENDING_SECONDS = 5.0
+CLOSE_SECONDS = 5.0
+"""How long it may take at the end to close connections and files; nothing durable depends on it."""
+
+ENDING_SECONDS = CLOSE_SECONDS + 5.0
 """How much longer than their own bounds workers may take to end before they are killed."""
 
 CLOSING_SHARE = 0.2
@@ -115,7 +118,7 @@ async def serve(config: Config, worker: Worker | None = None) -> int:
     try:
         await site.start()
     except OSError as error:
-        await close_app(app)
+        await _close(app)
         return _cannot_listen(config, error)
     # Modules and the application live as long as the process; what follows is mostly acyclic and freed by counting.
     gc.freeze()
@@ -142,8 +145,16 @@ async def serve(config: Config, worker: Worker | None = None) -> int:
     await _drain(app, site, config.limits.drain_seconds)
     watch.cancel()
     await runner.cleanup()
-    await close_app(app)
+    await _close(app)
     return 0
+
+
+async def _close(app: web.Application) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await close_app(app)
+    except TimeoutError:
+        log.error("ended before everything was closed; what was acknowledged is durable")
 
 
 async def _drain(app: web.Application, site: web.TCPSite, seconds: float) -> None:

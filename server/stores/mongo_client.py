@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import secrets
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar, cast
-from urllib.parse import unquote
 
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, ReadPreference
@@ -20,7 +21,6 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     ConfigurationError,
     ConnectionFailure,
-    InvalidURI,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -29,6 +29,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
+from server.addresses import without_secrets
 from server.stores.errors import StoreUnusable
 from sync.rooms.errors import StoreUnavailable
 
@@ -36,6 +37,12 @@ SCHEMA_VERSION = 1
 AUTHENTICATION_FAILED = 18
 UNAUTHORIZED = 13
 NAMESPACE_EXISTS = 48
+LEAST_WIRE_VERSION = 9
+"""That of MongoDB 4.4, the first with `$bsonSize`, which change streams are asked for."""
+
+RESERVED = ("admin", "config", "local")
+"""Databases of MongoDB's own: change streams, or transactions, are not to be had there."""
+
 COLLECTIONS = ("log", "documents", "parts", "uploads", "meta", "revocations")
 TRANSACTION_ATTEMPTS = 50
 CONFLICT_PAUSE = 0.002
@@ -134,16 +141,20 @@ async def connect(url: str, options: MongoOptions, *, must_exist: bool = False) 
     that holds no store, in which nothing is made then. Raises `StoreUnavailable` when no primary answers in time.
     """
     place = without_secrets(url)
-    try:
-        name = parse_uri(url, validate=True, warn=False)["database"]
-    except (InvalidURI, ConfigurationError, ValueError) as error:
-        raise StoreUnusable(place, f"is no address of a MongoDB: {_line(error)}") from None
+    if "@" in "".join(re.split("[/?]", url.partition("://")[2], maxsplit=1)[1:]):
+        # The end of a password that was cut in two: what the driver says of it may be a part of it.
+        raise StoreUnusable(place, "is no address of a MongoDB; write %40 %2F %3A %3F for @ / : ? in a password")
+    with _reading(place):
+        address = parse_uri(url, validate=True, warn=False)
+    name = address["database"]
     if not name:
         raise StoreUnusable(place, "names no database; write mongodb://HOST/DATABASE")
-    try:
+    if address["collection"]:
+        raise StoreUnusable(place, "names a database with a dot, which MongoDB does not have; write mongodb://HOST/DATABASE")
+    if name in RESERVED:
+        raise StoreUnusable(place, "names a database of MongoDB's own; write mongodb://HOST/DATABASE with another")
+    with _reading(place):
         client = _client(url, options)
-    except (PyMongoError, ValueError) as error:
-        raise StoreUnusable(place, f"is no address that can be used: {_line(error)}") from None
     durable = WriteConcern(w="majority", j=True, wtimeout=round(2000 * options.timeout))
     database = client.get_database(
         name,
@@ -159,10 +170,13 @@ async def connect(url: str, options: MongoOptions, *, must_exist: bool = False) 
     node = secrets.token_hex(8)
     mongo = Mongo(client, node, log, documents, parts, uploads, meta, revocations, listing, durable, options.timeout)
     try:
-        await _demand_guarantees(client, place)
+        demand_guarantees(await client.admin.command("hello"), place)
+        await _demand_engine(client, place)
+        await _demand_ours(database, mongo, place)
         if must_exist and await mongo.meta.find_one({"_id": "schema"}) is None:
             raise StoreUnusable(place, "there is no store in this database; correct its name")
         feed = await _prepare(database, mongo, place)
+        demand_durability(await database.command("collStats", "log"), place)
     except StoreUnusable:
         await mongo.close()
         raise
@@ -170,11 +184,27 @@ async def connect(url: str, options: MongoOptions, *, must_exist: bool = False) 
         await mongo.close()
         if isinstance(error, OperationFailure) and error.code in (AUTHENTICATION_FAILED, UNAUTHORIZED):
             raise StoreUnusable(place, "refuses the user or the password; see the rights in docs/operations.md") from None
+        if isinstance(error, ConfigurationError):
+            raise StoreUnusable(place, f"cannot be used: {_line(error)}") from None
         raise StoreUnavailable(f"{place}: {_reason(error)}; see that it runs there, or correct --store") from None
     except BaseException:
         await mongo.close()
         raise
     return mongo._replace(feed=feed)
+
+
+@contextmanager
+def _reading(place: str) -> Iterator[None]:
+    """Let the driver read the address: raises `StoreUnusable` for whatever it says of it."""
+    try:
+        with warnings.catch_warnings():
+            # What it warns of, it leaves out.
+            warnings.simplefilter("error", UserWarning)
+            yield
+    except OSError as error:
+        raise StoreUnusable(place, f"names a file that cannot be used ({error.strerror}); correct --store") from None
+    except (PyMongoError, UserWarning, ValueError) as error:
+        raise StoreUnusable(place, f"is no address of a MongoDB: {_line(error)}") from None
 
 
 def _client(url: str, options: MongoOptions) -> AsyncMongoClient[Row]:
@@ -210,19 +240,45 @@ def _client(url: str, options: MongoOptions) -> AsyncMongoClient[Row]:
     return AsyncMongoClient(url, **settings)
 
 
-async def _demand_guarantees(client: AsyncMongoClient[Row], place: str) -> None:
-    hello = await client.admin.command("hello")
+def demand_guarantees(hello: Row, place: str) -> None:
+    """Raises `StoreUnusable` for a server of which its answer to `hello` says that it cannot be the store."""
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         raise StoreUnusable(
             place,
             "is a standalone mongod, which cannot make a majority durable; start it with --replSet and run rs.initiate()",
         )
+    if hello["maxWireVersion"] < LEAST_WIRE_VERSION:
+        raise StoreUnusable(place, "is a MongoDB older than 4.4; use a newer one")
+
+
+async def _demand_engine(client: AsyncMongoClient[Row], place: str) -> None:
+    """Before anything is written, which may never end otherwise. Raises `StoreUnusable`."""
     try:
         engine = (await client.admin.command("serverStatus"))["storageEngine"]
     except OperationFailure:
-        return  # this user may not ask
+        return  # this user may not ask; `demand_durability` finds out
     if not engine.get("persistent", True):
         raise StoreUnusable(place, f"keeps data with the storage engine {engine['name']}, which is not durable")
+
+
+def demand_durability(stats: Row, place: str) -> None:
+    """Raises `StoreUnusable` unless `collStats`, for which `readWrite` is enough, tells of WiredTiger, on every shard."""
+    if not all("wiredTiger" in each for each in stats.get("shards", {"": stats}).values()):
+        raise StoreUnusable(place, "keeps data with another storage engine than WiredTiger, which need not be durable")
+
+
+async def _demand_ours(database: Any, mongo: Mongo, place: str) -> None:
+    """Raises `StoreUnusable` when what another program made has the name of one of our collections."""
+    for each in await (await awaited(database.list_collections())).to_list(None):
+        if each["name"] in COLLECTIONS and (each["type"] != "collection" or each["options"].get("capped")):
+            kind = "capped collection" if each["type"] == "collection" else each["type"]
+            raise StoreUnusable(place, f"has a {kind} {each['name']}, which cannot be used; name another database")
+    if await mongo.meta.find_one({"_id": "schema"}) is None:
+        # What is no revocation is passed over, or named, by whoever reads them.
+        for name in (each for each in COLLECTIONS if each != "revocations"):
+            # Another node may be the first just now, but writes no row before its schema.
+            if await database[name].find_one({}, {"_id": 1}) and await mongo.meta.find_one({"_id": "schema"}) is None:
+                raise StoreUnusable(place, f"has a collection {name} of another program; name another database")
 
 
 async def _prepare(database: Any, mongo: Mongo, place: str) -> str:
@@ -257,13 +313,6 @@ def translating() -> Iterator[None]:
         yield
     except PyMongoError as error:
         raise StoreUnavailable(_reason(error)) from error
-
-
-def without_secrets(url: str) -> str:
-    """The address without user, password and options, for people to read."""
-    scheme, _, rest = url.partition("://")
-    hosts, slash, path = rest.rpartition("@")[2].partition("/")
-    return f"{scheme}://{hosts}{slash}{unquote(path.partition('?')[0])}"
 
 
 def _reason(error: PyMongoError) -> str:

@@ -114,10 +114,12 @@ class Feed:
         return Changes(changes, page[-1]["number"] if page else since, len(rows) > wanted, self._mongo.feed)
 
     async def close(self) -> None:
-        """Number what this node appended, so that it leaves no intent behind."""
+        """Number what this node appended, so that it leaves no intent behind unless MongoDB refuses that now too."""
         self._closing.set()
         if self._tidying is not None:
             await self._tidying
+            # An attempt that failed has left them.
+            await self._tidy()
 
     async def _tidy(self) -> None:
         while self._finished:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from crdt.presence import PresenceBudget
 from sync.rooms.answers import Answers
@@ -54,10 +54,14 @@ class Rooms:
         self.full = False
         """Whether more edits wait for the store than the node may hold; see `admit`."""
         self._closing = False
+        self._unloaded = 0
         self._tasks = [
-            self._loop.create_task(self._sweep_now_and_then()),
-            self._loop.create_task(self._drain_now_and_then()),
-            self._loop.create_task(self._poll_now_and_then()),
+            self._loop.create_task(self._now_and_then(seconds, work))
+            for seconds, work in (
+                (SWEEP_SECONDS, self._sweep),
+                (DRAIN_SECONDS, self._drain),
+                (limits.poll_interval, self._poll),
+            )
         ]
 
     def __len__(self) -> int:
@@ -127,12 +131,19 @@ class Rooms:
 
     def _turn(self) -> None:
         turning, self._turning = self._turning, []
-        for room in turning:
-            room.scheduled = False
+        self._each(turning, self._turn_of)
+
+    def _turn_of(self, room: Room) -> None:
+        room.scheduled = False
+        room.turn()
+        if room.inbox:
+            self._held_back[room] = None
+
+    def _each(self, rooms: Iterable[Room], work: Callable[[Room], None]) -> None:
+        """Do what is to be done for every room: one that fails ends alone."""
+        for room in rooms:
             try:
-                room.turn()
-                if room.inbox:
-                    self._held_back[room] = None
+                work(room)
             except Exception:
                 log.exception("room failed", extra={"document": room.name})
                 room.fail(RoomError("the server made an error with this document; what was acknowledged is durable"))
@@ -145,32 +156,43 @@ class Rooms:
     def _lags(self, room: Room) -> None:
         self._lagging[room] = None
 
-    async def _drain_now_and_then(self) -> None:
+    async def _now_and_then(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await asyncio.sleep(DRAIN_SECONDS)
-            self._held_back = {room: None for room in self._held_back if room.inbox}
-            waiting = sum(room.inbox.bytes for room in self._held_back)
-            self.full = self.committer.pending_bytes + waiting > self.limits.pending_bytes
-            self._catch_ups.prune()
-            for room in list(self._lagging):
-                room.drain()
-                if not room.audience.lagging:
-                    del self._lagging[room]
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except Exception:
+                # Without it documents would go stale, or never leave memory, while all looks well.
+                log.exception("the server made an error, it goes on")
 
-    async def _sweep_now_and_then(self) -> None:
-        unloaded = 0
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            now = self._loop.time()
-            for room in list(self._rooms.values()):
-                if room.attendance is not None:
-                    room.attendance.expire()
-                unloaded += room.unload(now)
-                if room.failed or (room.resting and not len(room.audience) and now - room.used > self.limits.idle_after):
-                    self._forget(room)
-            if unloaded >= MANY_UNLOADED and self._give_back is not None:
-                self._give_back()
-                unloaded = 0
+    async def _drain(self) -> None:
+        self._held_back = {room: None for room in self._held_back if room.inbox}
+        waiting = sum(room.inbox.bytes for room in self._held_back)
+        self.full = self.committer.pending_bytes + waiting > self.limits.pending_bytes
+        self._catch_ups.prune()
+        self._each(list(self._lagging), self._drain_of)
+
+    def _drain_of(self, room: Room) -> None:
+        room.drain()
+        if not room.audience.lagging:
+            del self._lagging[room]
+
+    async def _sweep(self) -> None:
+        self._each(list(self._rooms.values()), self._sweep_of)
+        if self._unloaded >= MANY_UNLOADED and self._give_back is not None:
+            self._give_back()
+            self._unloaded = 0
+
+    def _sweep_of(self, room: Room) -> None:
+        if room.failed:
+            self._forget(room)
+            return
+        now = self._loop.time()
+        if room.attendance is not None:
+            room.attendance.expire()
+        self._unloaded += room.unload(now)
+        if room.resting and not len(room.audience) and now - room.used > self.limits.idle_after:
+            self._forget(room)
 
     def _make_place(self) -> None:
         for room in list(self._rooms.values()):
@@ -185,15 +207,16 @@ class Rooms:
             self._bus.unsubscribe(room.name, self._news)
         room.close()
 
-    async def _poll_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(self.limits.poll_interval)
-            rooms = dict(self._rooms)
-            try:
-                heads = await self.store.heads(rooms)
-            except RoomError as error:
-                log.warning("store not polled", extra={"reason": error.reason})
-                continue
-            for name, head in heads.items():
-                if head > rooms[name].journal.head:
-                    rooms[name].catch_up_with_store(head)
+    async def _poll(self) -> None:
+        rooms = dict(self._rooms)
+        try:
+            heads = await self.store.heads(rooms)
+        except RoomError as error:
+            log.warning("store not polled", extra={"reason": error.reason})
+            return
+
+        def catch_up(room: Room) -> None:
+            if (head := heads.get(room.name, 0)) > room.journal.head:
+                room.catch_up_with_store(head)
+
+        self._each(rooms.values(), catch_up)

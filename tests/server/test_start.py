@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+from server.stores.sqlite import open_sqlite
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,3 +69,16 @@ def test_a_database_that_is_none(tmp_path: Path) -> None:
     assert said.startswith(f"ebbtide: {tmp_path / 'ebbtide.sqlite'}: the database file is damaged: file is not a database; ")
     assert said.endswith("restore a backup into another folder, or name another with --data\n")
     assert said.count("\n") == 1
+
+
+def test_a_backup_in_the_place_of_a_file(tmp_path: Path) -> None:
+    async def make() -> None:
+        await (await open_sqlite(tmp_path / "ebbtide.sqlite")).close()
+
+    asyncio.run(make())
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "backup"):
+        status, said = ebbtide("backup", str(folder), "--data", str(tmp_path))
+        assert status == 2
+        assert said.endswith("; a file is in the place of a folder; name another\n")
+        assert said.count("\n") == 1

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from pymongo import MongoClient
 
-from server.stores.mongo_client import Row
+from server.stores.errors import StoreUnusable
+from server.stores.mongo_client import Row, demand_durability
 from tests.harness.mongod import Member, ReplicaSet
 from tests.harness.redis_server import RedisServer
 from tests.harness.server_process import ServerProcess
@@ -48,6 +49,44 @@ def test_an_address_without_a_database(replica_set: ReplicaSet) -> None:
     assert said.endswith("names no database; write mongodb://HOST/DATABASE")
 
 
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("/eb.prod", "names a database with a dot"),
+        ("/admin", "names a database of MongoDB's own"),
+        ("/local", "names a database of MongoDB's own"),
+        ("/db?tls=true&tlsCAFile=/nope", "/db: names a file that cannot be used (No such file or directory); correct --store"),
+        ("/db?compressors=snappy", "/db: is no address of a MongoDB: Wire protocol compression with snappy is not available"),
+    ],
+)
+def test_an_address_that_cannot_be_used(address: str, reason: str) -> None:
+    assert reason in refusal(serving("--store", f"mongodb://ann:secret@127.0.0.1:1{address}"))
+
+
+@pytest.mark.parametrize("cut", ["12/secret", "12/secret.x", "12?secret=x"])
+def test_a_password_that_is_not_escaped_is_not_repeated(cut: str) -> None:
+    said = refusal(serving("--store", f"mongodb://ann:{cut}@127.0.0.1:1/db"))
+    assert said.startswith("ebbtide: mongodb://127.0.0.1:1/db: is no address of a MongoDB; write %40 %2F")
+
+
+@pytest.mark.parametrize("what", ["documents", "capped", "view"])
+def test_a_database_of_another_program(replica_set: ReplicaSet, url: str, what: str) -> None:
+    (member,) = replica_set.members
+    with member.client() as client:
+        database = client[url.rpartition("/")[2].partition("?")[0]]
+        if what == "documents":
+            database.documents.insert_one({"title": "of somebody else"})
+        elif what == "capped":
+            database.create_collection("log", capped=True, size=4096)
+        else:
+            database.create_collection("log", viewOn="other", pipeline=[])
+        said = refusal(serving("--store", url))
+        assert "meta" not in database.list_collection_names(), "something was made in it"
+    named = {"documents": "collection documents of another program", "capped": "capped collection log", "view": "view log"}
+    assert f"has a {named[what]}" in said
+    assert said.endswith("name another database")
+
+
 def test_nobody_listens() -> None:
     said = refusal(serving("--store", "mongodb://ann:secret@127.0.0.1:1/db"))
     assert said.startswith("ebbtide: mongodb://127.0.0.1:1/db: no MongoDB that can be written to answers")
@@ -68,6 +107,9 @@ def test_a_standalone_server(tmp_path: Path) -> None:
 def test_a_server_that_keeps_nothing(tmp_path: Path) -> None:
     with ReplicaSet(tmp_path / "mongo", settings=("--storageEngine", "ephemeralForTest")) as replica_set:
         said = refusal(serving("--store", replica_set.url("db")))
+        (member,) = replica_set.members
+        with member.client() as client, pytest.raises(StoreUnusable, match="another storage engine than WiredTiger"):
+            demand_durability(client.local.command("collStats", "oplog.rs"), "mongodb://h/db")
     assert "keeps data with the storage engine ephemeralForTest, which is not durable" in said
 
 
@@ -136,6 +178,14 @@ def test_a_redis_with_another_password(tmp_path: Path) -> None:
         said = refusal(serving("--data", str(tmp_path / "data"), "--bus", address))
     assert said.startswith(f"ebbtide: redis://127.0.0.1:{redis.port}: refuses the user or the password")
     assert said.endswith("correct --bus")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["redis://[::1", "redis://:pa/secret@h", "redis://h/0?foo=bar", "rediss://:secret@h?ssl_ca_certs=/nope", "redis://h/abc"],
+)
+def test_an_address_of_no_redis(tmp_path: Path, address: str) -> None:
+    assert refusal(serving("--data", str(tmp_path / "data"), "--bus", address)).startswith("ebbtide: redis")
 
 
 def test_pool_settings_reach_the_server(replica_set: ReplicaSet, url: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,3 +108,21 @@ async def test_what_is_no_list_is_named(tmp_path: Path) -> None:
         await open_file_list(tmp_path / "list", Revocations(HOURS, time.time, lambda call: None))
     with pytest.raises(StoreUnusable, match="unable to open"):
         await open_file_list(tmp_path / "nowhere" / "list", Revocations(HOURS, time.time, lambda call: None))
+
+
+async def test_a_mistake_of_ours_is_said_and_does_not_end_reading(
+    open_: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (one, _), (two, others) = await open_(), await open_()
+    rows = two._rows
+
+    def fails() -> Any:
+        monkeypatch.setattr(two, "_rows", rows)
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr(two, "_rows", fails)
+    now = time.time()
+    await one.spread(ada(now))
+    await learns(others, ada(now))
+    assert two.healthy
+    assert "a mistake of ours" in caplog.text

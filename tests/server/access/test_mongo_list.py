@@ -291,3 +291,22 @@ async def test_a_list_of_another_hand_is_bounded(
     rows.update_one({"_id": "s0"}, {"$set": {"at": now + 1}})
     await one.learns(subject("0", now + 1))
     assert len(one.revocations) == 5
+
+
+async def test_a_mistake_of_ours_is_said_and_does_not_end_listening(
+    join: Join, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = await join(url), await join(url)
+    await two.is_healthy()
+    learn = two.revocations.learn
+
+    def fails(revocation: Revocation) -> Any:
+        monkeypatch.setattr(two.revocations, "learn", learn)
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr(two.revocations, "learn", fails)
+    ada = subject()
+    await one.revokes(ada)
+    await two.learns(ada)
+    await two.is_healthy()
+    assert "a mistake of ours" in caplog.text

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -207,3 +208,36 @@ def takes(node: Node) -> bool:
     except RateLimited:
         return False
     return True
+
+
+async def test_what_fails_while_it_is_closed_does_not_begin_again(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(self: RedisLists, channel: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ConnectionError("on the way out")
+
+    monkeypatch.setattr(RedisLists, "_listen", fails)
+    node = await join()
+    await node.is_healthy()
+    async with asyncio.timeout(PATIENCE):
+        await node.lists.close()
+
+
+async def test_a_mistake_of_ours_is_said_and_does_not_end_sharing(
+    join: Join, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = await join(), await join()
+    await two.is_healthy()
+    learn = two.revocations.learn
+
+    def fails(revocation: Revocation) -> Any:
+        monkeypatch.setattr(two.revocations, "learn", learn)
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr(two.revocations, "learn", fails)
+    ada = revoked(one, subject())
+    await one.lists.spread(ada)
+    await two.learns(ada)
+    await two.is_healthy()
+    assert "a mistake of ours" in caplog.text

@@ -308,8 +308,8 @@ async def test_mongodb_goes_and_comes_back(mortal: ReplicaSet, caplog: pytest.Lo
 async def test_closing_does_not_wait_for_a_mongodb_that_does_not_answer(url: str, replica_set: ReplicaSet, driver: str) -> None:
     node = Node(await connect(url, MongoOptions(driver=driver)))
     await node.listen("a")
-    task = node.bus._task
-    assert task is not None
+    connection = node.bus._connection
+    assert connection is not None
     (member,) = replica_set.members
     member.signal(signal.SIGSTOP)
     try:
@@ -318,22 +318,22 @@ async def test_closing_does_not_wait_for_a_mongodb_that_does_not_answer(url: str
             await node.bus.close()
     finally:
         member.signal(signal.SIGCONT)
-    await asyncio.wait_for(asyncio.wait({task}), PATIENCE)
+    await asyncio.wait_for(connection.close(), PATIENCE)
     await node.store.close()
 
 
 async def test_what_fails_while_it_is_stopped_does_not_begin_again(nodes: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
     _, two = nodes
     await two.listen("a")
-    task = two.bus._task
-    assert task is not None
+    connection = two.bus._connection
+    assert connection is not None
 
     async def fails(_: object) -> None:
         raise ConnectionFailure("on the way out")
 
     monkeypatch.setattr(AsyncChangeStream, "close", fails)
     await two.bus.stop()
-    await asyncio.wait_for(asyncio.wait({task}), PATIENCE)
+    assert not connection.kept
     assert (two.bus.open, two.bus.opened) == (False, 1)
 
 

@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 
 from server.bus.errors import BusUnusable
 from server.bus.news import MalformedNews, decode, encode
-from server.bus.redis import ANSWER_SECONDS, RedisBus, open_redis
+from server.bus.redis import RedisBus, open_redis
+from server.bus.redis_address import ANSWER_SECONDS
 from server.bus.seal import Seal
 from sync.rooms.ports import Bus, Draft, NewEntries, NewPresence, News, PresenceWanted
 from tests.contracts.bus import ONE, BusContract, Connect, Ear
@@ -126,6 +127,20 @@ async def test_a_listener_that_fails_is_said_and_the_others_go_on(
     assert "a mistake of ours" in caplog.text
 
 
+async def test_what_fails_while_it_is_closed_does_not_begin_again(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(self: RedisBus, channels: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ConnectionError("on the way out")
+
+    monkeypatch.setattr(RedisBus, "_listen", fails)
+    end = await open_redis(redis.url, key=KEY)
+    await healthy(end)
+    async with asyncio.timeout(PATIENCE):
+        await end.close()
+
+
 async def test_what_is_not_news_is_ignored(redis: RedisServer, ends: tuple[RedisBus, RedisBus]) -> None:
     ear = Ear()
     ends[1].subscribe("a", ear)
@@ -159,14 +174,13 @@ async def test_deployments_with_other_prefixes_hear_nothing_of_each_other(redis:
 
 
 async def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
-    for url in ("http://127.0.0.1", "redis", "redis://h:x/0"):
-        with pytest.raises(BusUnusable, match="is no address"):
-            await open_redis(url, key=KEY)
     with RedisServer(tmp_path, password="right") as server:
         for url in (server.url.replace("right", "wrong"), server.url.replace(":right@", "")):
             with pytest.raises(BusUnusable, match="refuses the user or the password") as raised:
                 await open_redis(url, key=KEY)
             assert "wrong" not in raised.value.reason.partition(":")[0]
+        with pytest.raises(BusUnusable, match=r"/9999: refuses what --bus asks for \(.*out of range\); correct it"):
+            await open_redis(f"{server.url}/9999", key=KEY)
         bus = await open_redis(server.url, key=KEY)
         await healthy(bus)
         await bus.close()

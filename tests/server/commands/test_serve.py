@@ -13,7 +13,7 @@ import pytest
 
 from server.commands import serve
 from server.config import parse
-from server.web.context import ROOMS, SOCKETS
+from server.web.context import BUS, ROOMS, SOCKETS
 from server.web.websocket import WebSocket
 from sync.protocol.yws import YWebSocket
 from tests.server.web.kit import PATIENCE, Running, running, until
@@ -75,6 +75,18 @@ async def test_a_stop_waits_until_what_was_applied_is_durable(server: Running, t
         await stopping
     assert room.journal.idle
     assert await stored(server) == "kept"
+
+
+async def test_a_stop_does_not_wait_for_what_does_not_close(
+    server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    never = asyncio.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(serve, "CLOSE_SECONDS", 0.1)
+        patch.setattr(server.app[BUS], "close", never.wait)
+        async with asyncio.timeout(PATIENCE):
+            await serve._close(server.app)
+    assert "ended before everything was closed" in caplog.text
 
 
 async def test_nobody_is_read_from_while_too_much_waits_for_the_store(server: Running, tmp_path: Path) -> None:

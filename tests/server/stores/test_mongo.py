@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from pymongo.errors import NetworkTimeout
 
 from server.bus.local import LocalBus
 from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore, open_mongo
 from server.stores.mongo_client import Mongo, MongoOptions
+from server.stores.mongo_feed import Feed
 from sync.rooms.answers import Answer
 from sync.rooms.errors import RoomError, StoreUnavailable
 from sync.rooms.limits import RoomLimits
@@ -128,6 +130,23 @@ async def test_own_intents_do_not_stay(backend: MongoBackend, store: MongoStore)
     await store.close()
     assert backend.database.log.count_documents({"_id.d": ""}) == 0
     assert backend.database.documents.find_one({"_id": "a"}, {"_id": 0, "number": 0}) == {"head": 20, "lineage": "L"}
+
+
+async def test_intents_that_could_not_be_numbered_go_with_the_end(
+    backend: MongoBackend, store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, failed = Feed.number, asyncio.Event()
+
+    async def fails(self: Feed) -> dict[str, int]:
+        monkeypatch.setattr(Feed, "number", number)
+        failed.set()
+        raise NetworkTimeout("no answer")
+
+    monkeypatch.setattr(Feed, "number", fails)
+    await store.append([Append("a", 0, [Draft(b"x")], "L")])
+    await asyncio.wait_for(failed.wait(), 10)
+    await store.close()
+    assert backend.database.log.count_documents({"_id.d": ""}) == 0
 
 
 async def test_a_block_that_no_majority_has_yet_keeps_the_next_writer_waiting(backend: MongoBackend, store: MongoStore) -> None:

@@ -15,8 +15,9 @@ from server.access.mongo_list import open_mongo_list
 from server.access.revocations import Kind, Revocation, Revocations
 from server.bus.mongo import MongoBus
 from server.stores import mongo_client
+from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore
-from server.stores.mongo_client import MongoOptions, Row, connect
+from server.stores.mongo_client import MongoOptions, Row, connect, demand_durability, demand_guarantees
 from sync.rooms.ports import Append, Draft
 from tests.contracts.store import fill
 from tests.harness.mongod import ReplicaSet
@@ -136,3 +137,21 @@ async def test_the_defaults_of_the_pool(url: str) -> None:
     assert (pool.max_pool_size, pool.min_pool_size, pool.wait_queue_timeout) == (50, 10, 5.0)
     assert options.server_selection_timeout == 5.0
     await mongo.close()
+
+
+@pytest.mark.parametrize("hello", [{"setName": "rs0"}, {"msg": "isdbgrid"}])
+def test_a_mongodb_before_4_4_is_refused(hello: Row) -> None:
+    demand_guarantees({**hello, "maxWireVersion": 9}, "mongodb://h/db")
+    with pytest.raises(StoreUnusable, match=r"is a MongoDB older than 4\.4; use a newer one"):
+        demand_guarantees({**hello, "maxWireVersion": 8}, "mongodb://h/db")
+
+
+async def test_a_start_asks_how_the_log_is_kept(url: str, sent: Sent) -> None:
+    await (await connect(url, MongoOptions())).close()
+    assert [command["collStats"] for _, command, _ in sent.of({"collStats"})] == ["log"]
+
+
+def test_every_shard_keeps_what_it_is_given() -> None:
+    demand_durability({"shards": {"a": {"wiredTiger": {}}, "b": {"wiredTiger": {}}}}, "mongodb://h/db")
+    with pytest.raises(StoreUnusable, match="another storage engine"):
+        demand_durability({"shards": {"a": {"wiredTiger": {}}, "b": {"inMemory": {}}}}, "mongodb://h/db")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sync.protocol.messages import SyncStep2
 from sync.rooms.errors import Overloaded, ShuttingDown
+from sync.rooms.room import Room
 from tests.sync.rooms.kit import PATIENCE, QUICK, edits, node
 
 
@@ -71,6 +75,54 @@ async def test_polling_survives_a_store_that_was_away(tmp_path: Path) -> None:
         assert reader.outlet.updates == []
         here.store.away = False
         await reader.outlet.until(lambda outlet: update in outlet.updates)
+
+
+async def test_polling_survives_a_mistake_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with node(tmp_path) as here, node(tmp_path) as there:
+        reader, writer = await here.client(), await there.client()
+        heads = here.store.heads
+
+        def fails(documents: object) -> Awaitable[dict[str, int]]:
+            monkeypatch.setattr(here.store, "heads", heads)
+            raise KeyError("a mistake of ours")
+
+        monkeypatch.setattr(here.store, "heads", fails)
+        update = writer.edit("a")
+        writer.send(update)
+        await reader.outlet.until(lambda outlet: update in outlet.updates)
+    assert "a mistake of ours" in caplog.text
+
+
+@pytest.mark.parametrize("step", ["unload", "drain", "catch_up_with_store"])
+async def test_a_room_that_fails_now_and_then_ends_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    works = getattr(Room, step)
+
+    def fails(room: Room, *arguments: Any) -> Any:
+        if room.name == "bad":
+            raise KeyError("a mistake of ours")
+        return works(room, *arguments)
+
+    monkeypatch.setattr(Room, step, fails)
+    async with node(tmp_path, QUICK._replace(idle_after=0.0)) as here, node(tmp_path) as there:
+        bad, good = await here.client("bad"), await here.client("good")
+        for client, name in ((bad, "bad"), (good, "good")):
+            client.outlet.stuck = QUICK.backlog_bytes + 1
+            writer = await there.client(name)
+            writer.send(update := writer.edit("a"))
+            await writer.acknowledged(update)
+        await bad.outlet.until(lambda outlet: outlet.errors)
+        good.outlet.stuck = 0
+        await good.outlet.until(lambda outlet: update in outlet.updates or outlet.of(SyncStep2)[1:])
+        assert good.outlet.errors == []
+        here.rooms.open("good").leave(good.peer)
+        async with asyncio.timeout(PATIENCE):
+            while len(here.rooms):
+                await asyncio.sleep(0.02)
+    assert "a mistake of ours" in caplog.text
 
 
 async def test_a_node_that_stops_opens_nothing_new_and_commits_what_it_has(tmp_path: Path) -> None:

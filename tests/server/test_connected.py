@@ -1,0 +1,58 @@
+"""Staying connected: what ends it, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from server.connected import Came, Connection
+
+PATIENCE = 10.0
+AWAY = (OSError,)
+AT_ONCE = (0.0, 0.0)
+
+
+@pytest.mark.parametrize("failure", [OSError("away"), KeyError("a mistake")])
+async def test_a_failure_while_it_is_cancelled_does_not_hide_that_it_was(failure: Exception) -> None:
+    inside = asyncio.Event()
+
+    async def stays() -> None:
+        inside.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise failure
+
+    async def connected(came: Came) -> None:
+        came()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(stays())
+
+    told: list[BaseException] = []
+    connection = Connection(connected, told.append, AWAY, AT_ONCE)
+    await inside.wait()
+    await asyncio.wait_for(connection.close(), PATIENCE)
+    assert not connection.kept
+    assert told == [failure]
+
+
+async def test_a_mistake_is_said_and_what_is_away_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    failures = [OSError("away"), KeyError("a mistake"), OSError("away again")]
+    told: list[BaseException] = []
+    back = asyncio.Event()
+
+    async def connected(came: Came) -> None:
+        if len(told) < len(failures):
+            raise failures[len(told)]
+        came()
+        back.set()
+        await asyncio.Event().wait()
+
+    connection = Connection(connected, told.append, AWAY, AT_ONCE)
+    await asyncio.wait_for(back.wait(), PATIENCE)
+    assert connection.kept
+    await connection.close()
+    assert told == failures
+    assert caplog.text.count("Traceback") == 1
+    assert "a mistake" in caplog.text
