@@ -78,7 +78,7 @@ async def test_damage_is_an_exit_status(data: Path, tmp_path: Path) -> None:
         ended = ebbtide(*command, "--data", str(data))
         assert ended.status == 1
         assert ended.err.startswith("ebbtide: store-corrupted: d0: entries 1 to ")
-        assert ended.err.endswith("ebbtide: something is wrong with 1 documents, named above\n")
+        assert ended.err.endswith("ebbtide: something is wrong with 1 document, named above\n")
         assert ended.err.count("\n") == 2
 
 
