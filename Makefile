@@ -21,7 +21,7 @@ say = @printf '==> %s\n' "$(1)"
 
 help:
 	@printf '%s\n' \
-	  'make serve   run the server on http://127.0.0.1:8080, open to this machine, data in ./data' \
+	  'make serve   run the server on http://127.0.0.1:8080, open to this machine, data in ./data; ARGS="--port 8090" adds options' \
 	  'make test    run all tests' \
 	  'make check   lint, types and import rules, in seconds' \
 	  'make demo    two authors, offline and online, and a server that is killed half-way; TRACE=FILE replays a recording' \
@@ -32,7 +32,7 @@ help:
 
 serve: $(STAMPS)/environment
 	$(call say,Starting the server; Ctrl-C stops it)
-	@$(BIN)/ebbtide serve --open
+	@$(BIN)/ebbtide serve --open $(ARGS)
 
 test: $(STAMPS)/environment $(STAMPS)/parts $(STAMPS)/parts-nginx $(NODE_STAMPS)
 	$(call say,Running the tests)
@@ -45,7 +45,8 @@ check: $(STAMPS)/environment
 	$(call say,Checking types)
 	@$(BIN)/mypy $(TYPED)
 	$(call say,Checking imports)
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
+	@echo 'all is well'
 
 bench: $(STAMPS)/environment $(STAMPS)/parts | node
 	$(call say,Measuring)
@@ -75,7 +76,7 @@ node:
 $(STAMPS)/dependencies: requirements.lock | python
 	$(call say,Making the Python environment in $(VENV))
 	@$(PYTHON) -m venv --clear $(VENV)
-	$(call say,Installing the locked dependencies)
+	@printf '==> Installing the locked dependencies (a minute or two, once)\n'
 	@$(PIP) install --require-hashes -r requirements.lock
 	@mkdir -p $(STAMPS) && touch $@
 

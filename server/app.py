@@ -48,6 +48,7 @@ from server.web.context import (
 )
 from server.web.document_socket import document_socket
 from server.web.encodings import plain_bodies
+from server.web.front import front, nameless
 from server.web.health import routes
 from server.web.host import known_hosts
 from server.web.problem import middleware
@@ -110,6 +111,8 @@ async def make_app(config: Config, worker: Worker | None = None) -> web.Applicat
     app[CARRIERS] = carriers
     app[RATES] = rates
     app[VERIFIER] = _verifier(config, revocations)
+    app.router.add_get("/", front)
+    app.router.add_get("/ws", nameless)
     app.router.add_get(r"/ws/{document:[\s\S]*}", document_socket, allow_head=False)
     app.router.add_get("/collab", collab_socket, allow_head=False)
     app.router.add_post("/api/v1/sync", push)

@@ -62,14 +62,13 @@ class Report:
 
     def counts(self) -> str:
         """What was done, in words."""
-        return f"{self.documents:,} documents, {self.entries:,} entries, {_size(self.bytes)}"
+        return f"{documents(self.documents)}, {entries(self.entries)}, {_size(self.bytes)}"
 
     def _say(self) -> None:
         if not self._terminal:
-            of = f" of {self.total:,}" if self.total else ""
-            self.line(
-                f"{self._doing}: {self.documents + self.left:,}{of} documents, {self.entries:,} entries, {_size(self.bytes)}"
-            )
+            of = f"{self.documents + self.left:,} of " if self.total else ""
+            done = documents(self.total or self.documents + self.left)
+            self.line(f"{self._doing}: {of}{done}, {entries(self.entries)}, {_size(self.bytes)}")
             return
         share = min(1.0, (self.documents + self.left) / self.total) if self.total else 0.0
         bar = "=" * round(share * BAR_WIDTH)
@@ -81,6 +80,16 @@ class Report:
         if self._width:
             print(f"\r{'':{self._width}}\r", end="", file=self._stream, flush=True)
             self._width = 0
+
+
+def documents(count: int) -> str:
+    """`1 document`, `1,234 documents`."""
+    return f"{count:,} document{'' if count == 1 else 's'}"
+
+
+def entries(count: int) -> str:
+    """`1 entry`, `1,234 entries`."""
+    return f"{count:,} {'entry' if count == 1 else 'entries'}"
 
 
 def _size(count: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from server import values
 from server.archive.archive import Archive
 from server.archive.backup import back_up
-from server.archive.report import Report
+from server.archive.report import Report, documents, entries
 from server.commands.places import Location, usage
 from server.commands.running import finish
 from server.commands.running import run as run_to_the_end
@@ -32,7 +32,7 @@ async def _back_up(location: Location, folder: Path, report: Report) -> int:
     async with location.opened(must_exist=True) as store:
         with Archive(folder, write=True) as archive:
             await back_up(store, archive, report)
-            documents, entries = archive.count()
+            count = archive.count()
             cursor = archive.progress.cursor
-    new = f"{report.entries:,} new entries of {report.documents:,} documents"
-    return finish(report, f"{folder}: {documents:,} documents, {entries:,} entries, up to change {cursor}; {new}")
+    new = f"{report.entries:,} new {'entry' if report.entries == 1 else 'entries'} of {documents(report.documents)}"
+    return finish(report, f"{folder}: {documents(count[0])}, {entries(count[1])}, up to change {cursor}; {new}")

@@ -44,6 +44,8 @@ async def _restore(location: Location, settings: Mapping[str, Any], report: Repo
         refuse_unknown(archive, settings["--document"])
         async with location.opened(must_exist=False) as store:
             await restore(archive, store, report, at=at, documents=settings["--document"], beside=settings["--beside"])
+    if at is not None and report.total and not report.documents:
+        report.line(f"everything that was to be restored is newer than {_shown(at)}; nothing was")
     moment = f" as of {_shown(at)}" if at is not None else ""
     return finish(report, f"restored{moment}: {report.counts()}")
 

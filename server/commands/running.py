@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from server.archive.errors import ArchiveError
-from server.archive.report import Report
+from server.archive.report import Report, documents
 from server.logs import configure
 from server.memory import deepen_stack
 from sync.rooms.errors import RoomError, StoreUnavailable
@@ -57,5 +57,5 @@ def finish(report: Report, done: str) -> int:
     print(done)
     if not report.troubles:
         return OK
-    report.line(f"something is wrong with {report.troubles:,} documents, named above")
+    report.line(f"something is wrong with {documents(report.troubles)}, named above")
     return DAMAGED

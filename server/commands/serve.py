@@ -164,6 +164,7 @@ async def _drain(app: web.Application, site: web.TCPSite, seconds: float) -> Non
         async with asyncio.timeout(seconds * (1 - CLOSING_SHARE)):
             await app[SOCKETS].drain(seconds * CLOSING_SHARE)
             await app[ROOMS].settle()
+            log.info("stopped, everything is durable")
     except TimeoutError:
         log.error("stopped with edits that are not durable and were not acknowledged")
 

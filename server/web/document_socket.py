@@ -13,6 +13,7 @@ from server.tokens import Claims, TokenError
 from server.web.access import check_origin, count, identify
 from server.web.context import REVOCATIONS, ROOMS
 from server.web.delivery import deliver
+from server.web.front import check_named
 from server.web.membership import Membership
 from server.web.websocket import accept
 from sync.protocol.errors import BadDocumentName
@@ -38,6 +39,7 @@ async def document_socket(request: web.Request) -> web.Response:
     Who is refused is told so in the protocol (`permission denied`) and with a close code, since browsers do not show a page
     the status of a refused WebSocket. Raises `RateLimited` for who comes too often.
     """
+    check_named(request)
     check_origin(request)
     verdict: Claims | TokenError | Forbidden | BadDocumentName
     try:

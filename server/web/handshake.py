@@ -18,6 +18,10 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION = "13"
 
 
+class ClientGone(Exception):
+    """The client left during the handshake. Nobody is there to be answered, and nothing is wrong with the server."""
+
+
 def accept_key(request: web.Request) -> str:
     """The proof that the handshake was understood. Raises `HTTPBadRequest` when the request is none."""
     headers = request.headers
@@ -40,11 +44,11 @@ def take_over(request: web.Request, key: str, protocol: asyncio.Protocol) -> web
     """Answer the handshake and give the request's transport to `protocol`.
 
     The handler returns the response at once; aiohttp cannot send it, since for aiohttp the connection is over. Raises
-    `ConnectionResetError` when it is over indeed.
+    `ClientGone` when it is over indeed.
     """
     transport, http = request.transport, request.protocol
     if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client went during the handshake")
+        raise ClientGone
     lines = ("HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Accept: {key}")
     transport.write("\r\n".join((*lines, "", "")).encode())
     transport.set_protocol(protocol)

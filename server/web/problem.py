@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from server import errors
 from server.metrics import Counters
+from server.web.handshake import ClientGone
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,9 @@ def middleware(counters: Counters) -> Middleware:
             if error.status < 400:
                 raise
             return refusal(error, counters, where(request))
+        except ClientGone:
+            log.debug("the client left during the handshake", extra=where(request))
+            return web.Response(status=HTTPStatus.BAD_REQUEST)  # aiohttp wants one, and finds nobody to send it to
         except Exception as error:
             if isinstance(request.writer, StreamWriter) and request.writer.output_size > 0:
                 raise  # part of another answer has gone out already; aiohttp logs this and cuts the connection

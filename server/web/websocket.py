@@ -398,7 +398,8 @@ class WebSocket(asyncio.Protocol):
 def accept(request: web.Request) -> tuple[WebSocket, web.Response]:
     """Accept the WebSocket. The caller checks the origin before, says at once whom it serves, and returns the response.
 
-    Raises `ShuttingDown` or `Overloaded` when no further one is taken, and `HTTPBadRequest` when the request is no handshake.
+    Raises `ShuttingDown` or `Overloaded` when no further one is taken, `HTTPBadRequest` when the request is no handshake, and
+    `ClientGone` when nobody waits for its answer any more.
     """
     key = accept_key(request)
     request.app[SOCKETS].admit()

@@ -25,6 +25,7 @@ async def test_a_made_up_session_survives_the_killed_server(capsys: pytest.Captu
     assert "SIGKILL to the server" in printed
     assert "a newcomer found all" in printed
     assert "100 %" in printed
+    assert "SIGKILL to the server once more" in printed
     assert "both replicas and the server hold the expected text" in printed
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import re
+import signal
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -220,3 +224,31 @@ async def test_shared_types_nested_a_hundred_thousand_deep_can_be_deleted(node: 
         for update in (deep, deletion):
             client.send(masked(Opcode.BINARY, YWS.update("", update)))
             await client.until(YWS.update("", update))
+
+
+@pytest.mark.parametrize("path", ["/ws/early", "/collab"])
+async def test_clients_that_leave_during_the_handshake_are_no_failure_of_the_server(tmp_path: Path, path: str) -> None:
+    handshake = (
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+    with ServerProcess(tmp_path, "--log-level", "debug") as node:
+        # Stopped meanwhile, so that it sees the ends of all of them before it answers any.
+        node.signal(signal.SIGSTOP)
+        for number in range(20):
+            with socket.create_connection(("127.0.0.1", node.port)) as client:
+                if number % 2:
+                    # Ends with a RST in place of a FIN.
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.sendall(handshake)
+        node.signal(signal.SIGCONT)
+        async with aiohttp.ClientSession() as http, asyncio.timeout(PATIENCE):
+            counted = {"opened": 0.0, "failed": 0.0}
+            while sum(counted.values()) + node.errors.count("left during the handshake") < 20:
+                await asyncio.sleep(0.02)
+                said = await metrics(http, node)
+                found = re.findall(r"^ebbtide_(?:sockets|requests)_(opened|failed)_total (\S+)$", said, re.M)
+                counted = {name: float(value) for name, value in found}
+        assert "left during the handshake" in node.errors
+        assert counted["failed"] == 0
+        assert "Traceback" not in node.errors

@@ -43,12 +43,14 @@ async def _replay(session: Session, seed: int, server: ServerProcess, witness: S
     await live.start()
     await pushing.start()
     started = time.monotonic()
-    replay = Replay(session, live, pushing, server, witness, folder, Progress(total), seed)
+    progress = Progress(total)
+    replay = Replay(session, live, pushing, server, witness, folder, progress, seed)
     lost: EditsLost | None = None
     try:
         await replay.run()
         taken = time.monotonic() - started
         # What the server holds is what it can read back: kill it once more, and ask as somebody new.
+        progress.say("SIGKILL to the server once more: what it can read back then is compared")
         server.kill()
         await asyncio.to_thread(server.start)
         newcomer = await fetch(server.url, folder / "newcomer.sqlite")

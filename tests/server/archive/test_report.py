@@ -28,7 +28,7 @@ def test_a_terminal_has_a_bar_that_replaces_itself(monkeypatch: pytest.MonkeyPat
     shown.advance(entries=10, size=3 << 20)
     shown.advance(documents=1)
     bar = f"{'=' * 8:30}"
-    assert lines(stream) == [f"backup [{bar}]  25%  1 documents, 10 entries, 3.0 MiB"]
+    assert lines(stream) == [f"backup [{bar}]  25%  1 document, 10 entries, 3.0 MiB"]
     shown.trouble("d", "entries-missing", "entry 3 is not there")
     assert lines(stream) == ["ebbtide: entries-missing: d: entry 3 is not there", ""]
     shown.advance(documents=3)
@@ -56,6 +56,12 @@ def test_lines_count(monkeypatch: pytest.MonkeyPatch) -> None:
     shown.total = 2
     shown.advance(documents=1)
     assert stream.getvalue().splitlines() == [
-        "ebbtide: copy: 1 documents, 0 entries, 5.0 GiB",
+        "ebbtide: copy: 1 document, 0 entries, 5.0 GiB",
         "ebbtide: copy: 2 of 2 documents, 0 entries, 5.0 GiB",
     ]
+
+
+def test_one_is_one() -> None:
+    shown = Report("verify", io.StringIO())
+    shown.advance(documents=1, entries=1)
+    assert shown.counts() == "1 document, 1 entry, 0 bytes"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tests.harness.server_process import REPOSITORY
 
-PROGRESS = re.compile(r"ebbtide: (backup|copy|restore|verify): [\d,]+( of [\d,]+)? documents, [\d,]+ entries, [\d.]+ \w+")
+PROGRESS = re.compile(r"ebbtide: (backup|copy|restore|verify): [\d,]+( of [\d,]+)? documents?, [\d,]+ entr(y|ies), [\d.]+ \w+")
 
 
 class Ended(NamedTuple):

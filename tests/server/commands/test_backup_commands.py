@@ -61,6 +61,9 @@ async def test_a_moment_and_some_documents(data: Path, tmp_path: Path) -> None:
     late = ebbtide("restore", folder, "--at", "2999-01-01", "--data", str(tmp_path / "late"))
     assert late.status == 0
     assert late.err.startswith("ebbtide: the backup was brought up to date at 20")
+    before = ebbtide("restore", folder, "--at", "2001-01-01", "--document", "aged", "--data", str(tmp_path / "before"))
+    assert before.err == "ebbtide: everything that was to be restored is newer than 2001-01-01T00:00:00.000Z; nothing was\n"
+    assert (before.status, before.out) == (0, "restored as of 2001-01-01T00:00:00.000Z: 0 documents, 0 entries, 0 bytes\n")
     # What was compacted is of some time that nothing tells.
     early = ebbtide("restore", folder, "--at", "2001-01-01", "--data", str(tmp_path / "early"))
     assert early.status == 1
@@ -75,7 +78,7 @@ async def test_damage_is_an_exit_status(data: Path, tmp_path: Path) -> None:
         ended = ebbtide(*command, "--data", str(data))
         assert ended.status == 1
         assert ended.err.startswith("ebbtide: store-corrupted: d0: entries 1 to ")
-        assert ended.err.endswith("ebbtide: something is wrong with 1 documents, named above\n")
+        assert ended.err.endswith("ebbtide: something is wrong with 1 document, named above\n")
         assert ended.err.count("\n") == 2
 
 

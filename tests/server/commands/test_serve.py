@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -60,7 +61,10 @@ async def stored(server: Running) -> str:
     return text_of([entry.update for entry in await server.app[ROOMS].store.read("d", 0, 1000)])
 
 
-async def test_a_stop_waits_until_what_was_applied_is_durable(server: Running, tmp_path: Path) -> None:
+async def test_a_stop_waits_until_what_was_applied_is_durable(
+    server: Running, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ebbtide")
     (update,) = edits("kept")
     socket = await joined(server)
     room = server.app[ROOMS].open("d")
@@ -71,8 +75,10 @@ async def test_a_stop_waits_until_what_was_applied_is_durable(server: Running, t
         await until(lambda: socket.closed or not len(server.app[SOCKETS]))
         await asyncio.wait([stopping], timeout=0.5)
         assert not stopping.done(), "stopped with an edit that is not durable"
+        assert "stopped" not in caplog.text
     async with asyncio.timeout(PATIENCE):
         await stopping
+    assert "stopped, everything is durable" in caplog.text
     assert room.journal.idle
     assert await stored(server) == "kept"
 
@@ -87,6 +93,19 @@ async def test_a_stop_does_not_wait_for_what_does_not_close(
         async with asyncio.timeout(PATIENCE):
             await serve._close(server.app)
     assert "ended before everything was closed" in caplog.text
+
+
+async def test_a_stop_that_ran_out_of_time_says_so(server: Running, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ebbtide")
+    (update,) = edits("late")
+    socket = await joined(server)
+    room = server.app[ROOMS].open("d")
+    with locked(tmp_path):
+        await socket.send_bytes(YWS.update("", update))
+        await until(lambda: room.journal.applied)
+        await serve._drain(server.app, server.site, 0.1)
+    assert "stopped with edits that are not durable" in caplog.text
+    assert "everything is durable" not in caplog.text
 
 
 async def test_nobody_is_read_from_while_too_much_waits_for_the_store(server: Running, tmp_path: Path) -> None:
