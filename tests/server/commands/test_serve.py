@@ -83,6 +83,19 @@ async def test_a_stop_waits_until_what_was_applied_is_durable(
     assert await stored(server) == "kept"
 
 
+async def test_a_stop_that_ran_out_of_time_says_so(server: Running, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ebbtide")
+    (update,) = edits("late")
+    socket = await joined(server)
+    room = server.app[ROOMS].open("d")
+    with locked(tmp_path):
+        await socket.send_bytes(YWS.update("", update))
+        await until(lambda: room.journal.applied)
+        await serve._drain(server.app, server.site, 0.1)
+    assert "stopped with edits that are not durable" in caplog.text
+    assert "everything is durable" not in caplog.text
+
+
 async def test_nobody_is_read_from_while_too_much_waits_for_the_store(server: Running, tmp_path: Path) -> None:
     updates = edits(*["x" * 1000] * 60)
     socket = await joined(server)
@@ -99,19 +112,6 @@ async def test_nobody_is_read_from_while_too_much_waits_for_the_store(server: Ru
     assert end._transport.is_reading()
     assert await stored(server) == "x" * 60_000
     await socket.close()
-
-
-async def test_a_stop_that_ran_out_of_time_says_so(server: Running, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "ebbtide")
-    (update,) = edits("late")
-    socket = await joined(server)
-    room = server.app[ROOMS].open("d")
-    with locked(tmp_path):
-        await socket.send_bytes(YWS.update("", update))
-        await until(lambda: room.journal.applied)
-        await serve._drain(server.app, server.site, 0.1)
-    assert "stopped with edits that are not durable" in caplog.text
-    assert "everything is durable" not in caplog.text
 
 
 def test_the_server_runs_on_uvloop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
