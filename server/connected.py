@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -12,6 +13,15 @@ RETRY_FIRST, RETRY_MOST = 0.1, 2.0
 """Seconds between two attempts to connect, doubling from the first to the most."""
 
 Came = Callable[[], None]
+T = TypeVar("T")
+
+
+async def answered(answer: Awaitable[T]) -> T:
+    """What is answered. Raises `ConnectionError` where uvloop says with a `RuntimeError` that the connection was closed."""
+    try:
+        return await answer
+    except RuntimeError as error:
+        raise ConnectionError(str(error)) from error
 
 
 class Connection:

@@ -19,7 +19,7 @@ from server.access.errors import RevocationNotSpread, RevocationsFull
 from server.access.rates import MAX_COUNTED, WINDOW_SECONDS, Rate, Rates, Share
 from server.access.revocations import MAX_LEARNT, Revocation, Revocations
 from server.bus.redis_address import ANSWER_SECONDS, client_at
-from server.connected import Came, Connection
+from server.connected import Came, Connection, answered
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class RedisLists:
     async def _answer(self, answer: Awaitable[Any]) -> Any:
         """What Redis answers in time. Raises `TimeoutError`, and what redis-py raises."""
         async with asyncio.timeout(ANSWER_SECONDS):
-            return await answer
+            return await answered(answer)
 
     # Revocations
 
@@ -141,7 +141,7 @@ class RedisLists:
             if message is None:
                 if asked:
                     raise TimeoutError("redis does not answer")
-                await channel.ping()
+                await answered(channel.ping())
                 asked = True
                 continue
             asked = False

@@ -26,7 +26,7 @@ from server.bus.listeners import Listeners
 from server.bus.news import MalformedNews, decode, encode
 from server.bus.redis_address import ANSWER_SECONDS, client_at
 from server.bus.seal import NotOurs, Seal
-from server.connected import Came, Connection
+from server.connected import Came, Connection, answered
 from sync.rooms.ports import Listener, News, PresenceWanted
 
 log = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ class RedisBus:
         subscribe = channels.ssubscribe if self._sharded else channels.subscribe
         unsubscribe = channels.sunsubscribe if self._sharded else channels.unsubscribe
         # One that nobody publishes on: the connection is to be listened on also without documents.
-        await subscribe(self._prefix)
+        await answered(subscribe(self._prefix))
         while True:
             self._wanted.clear()
             wanted = {self._channel(document) for document in self._listeners}
@@ -197,9 +197,9 @@ class RedisBus:
             self._asked = wanted
             async with asyncio.timeout(ANSWER_SECONDS):
                 if more:
-                    await subscribe(*more)
+                    await answered(subscribe(*more))
                 if less:
-                    await unsubscribe(*less)
+                    await answered(unsubscribe(*less))
             self._confirm()
             await self._wanted.wait()
 
@@ -226,7 +226,7 @@ class RedisBus:
                 if message is None:
                     if asked:
                         raise TimeoutError("redis does not answer")
-                    await channels.ping()
+                    await answered(channels.ping())
                 asked = message is None
             else:
                 await asyncio.sleep(0.01)
@@ -242,7 +242,7 @@ class RedisBus:
                     for channel, data in batch:
                         pipeline.execute_command(command, channel, data)
                     async with asyncio.timeout(ANSWER_SECONDS):
-                        await pipeline.execute()
+                        await answered(pipeline.execute())
                 for _ in batch:
                     self._unsent_bytes -= len(self._unsent.popleft()[1])
 

@@ -227,7 +227,7 @@ async def test_probes_ask_what_the_server_answers(objects: Objects, tmp_path: Pa
 
 
 async def test_the_public_reaches_what_is_for_clients_and_no_more(objects: Objects, tmp_path: Path) -> None:
-    inside, known = {"/healthz", "/readyz", "/metrics"}, await routes(tmp_path)
+    inside, known = {"/", "/healthz", "/readyz", "/metrics"}, await routes(tmp_path)
     assert inside <= known
     rules = [rule for ingress in objects.of("Ingress") for each in ingress["spec"]["rules"] for rule in each["http"]["paths"]]
     matched = {

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from server.connected import Came, Connection
+from server.connected import Came, Connection, answered
 
 PATIENCE = 10.0
 AWAY = (OSError,)
@@ -56,3 +56,12 @@ async def test_a_mistake_is_said_and_what_is_away_is_not(caplog: pytest.LogCaptu
     assert told == failures
     assert caplog.text.count("Traceback") == 1
     assert "a mistake" in caplog.text
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_away_and_no_mistake() -> None:
+    async def closed() -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    with pytest.raises(ConnectionError, match="the handler is closed"):
+        await answered(closed())
+    assert await answered(asyncio.sleep(0, "an answer")) == "an answer"
