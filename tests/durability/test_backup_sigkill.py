@@ -32,9 +32,16 @@ def size_of(folder: Path) -> int:
     return total
 
 
+def heed_interrupts() -> None:
+    """Where the tests run in the background, SIGINT is ignored, and whatever they start would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def stop_when(folder: Path, size: int, number: signal.Signals, *arguments: str) -> Ended:
     """Run a command and send it a signal when the folder has that size, or when it ends before."""
-    with subprocess.Popen(command(*arguments), cwd=REPOSITORY, stdout=PIPE, stderr=PIPE, text=True) as process:
+    with subprocess.Popen(
+        command(*arguments), cwd=REPOSITORY, stdout=PIPE, stderr=PIPE, text=True, preexec_fn=heed_interrupts
+    ) as process:
         deadline = time.monotonic() + PATIENCE
         while size_of(folder) < size and process.poll() is None:
             assert time.monotonic() < deadline
