@@ -150,7 +150,8 @@ async def _store(config: Config) -> tuple[Store, Mongo | None]:
 async def _bus(config: Config, store: Store, mongo: Mongo | None, worker: Worker | None) -> Bus:
     if config.bus:
         # The feed's name is kept in the store and told to nobody.
-        redis = await open_redis(config.bus, key=(await store.changes(0, 1)).feed, prefix=config.bus_prefix)
+        key = mongo.feed if mongo is not None else (await store.changes(0, 1)).feed
+        redis = await open_redis(config.bus, key=key, prefix=config.bus_prefix)
         return redis if mongo is None else EitherBus(redis, MongoBus(mongo))
     near = LocalBus().connect() if worker is None else await open_siblings(worker.folder / NEWS)
     if mongo is None:
