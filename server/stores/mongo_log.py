@@ -328,18 +328,25 @@ class Log:
 
     async def _blocks_from(self, document: str, seq: int, limit: int | None) -> AsyncIterator[Row]:
         """The block that has entry `seq`, if any, and those behind it."""
-        find = self._mongo.log.find
-        if seq > 1:
-            # The one that begins last at or before `seq`.
-            async for block in find(_blocks(document, MinKey(), seq)).sort("_id", -1).limit(1):
-                check_kinds(document, block, _BLOCK)
-                if block["_id"]["s"] + block["c"] > seq:
-                    yield block
-                    seq = block["_id"]["s"] + block["c"]
-        cursor = find(_blocks(document, seq, MaxKey())).sort("_id", 1)
+        looked = seq <= 1
+        cursor = self._mongo.log.find(_blocks(document, seq, MaxKey())).sort("_id", 1)
         async for block in cursor if limit is None else cursor.limit(limit):
             check_kinds(document, block, _BLOCK)
+            # Who reads on from where an append ended, as most do, needs no second question.
+            if not looked and block["_id"]["s"] > seq and (begun := await self._begun_before(document, seq)) is not None:
+                yield begun
+            looked = True
             yield block
+        if not looked and (begun := await self._begun_before(document, seq)) is not None:
+            yield begun
+
+    async def _begun_before(self, document: str, seq: int) -> Row | None:
+        """The block that has entry `seq` and begins at or before it."""
+        block: Row | None = await self._mongo.log.find_one(_blocks(document, MinKey(), seq), sort=[("_id", -1)])
+        if block is None:
+            return None
+        check_kinds(document, block, _BLOCK)
+        return block if block["_id"]["s"] + block["c"] > seq else None
 
     async def _keys_under(self, document: str, goal: int) -> list[Row]:
         """The keys of the oldest blocks that end at or before `goal`, some at a time."""

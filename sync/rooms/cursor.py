@@ -25,7 +25,7 @@ READ_PAGE = 1000
 """Entries read from the store at a time."""
 
 NEWS_KEPT = 100
-"""News that are kept while the store is read; what comes beyond it is read too."""
+"""News that are kept while the store is asked; what comes beyond it is read too."""
 
 
 class Snapshot(NamedTuple):
@@ -95,7 +95,7 @@ class LogCursor:
         self.created = False
         """Whether the document is known to be in the store."""
         self._reading: asyncio.Task[None] | None = None
-        # What came while the store was read.
+        # What came while the store was asked.
         self._news: list[NewEntries] = []
         self._appending = False
         # The number up to which others are known to have appended, while an append of ours is under way.
@@ -231,9 +231,7 @@ class LogCursor:
         if self.document is None or after + len(drafts) <= head or (self.created and lineage != self.lineage):
             return
         if self._reading is not None:
-            # What is read may end before these entries, and then they continue it.
-            if len(self._news) < NEWS_KEPT:
-                self._news.append(news)
+            self.keep(news)
             return
         if after > head or self.journal.in_flight:
             self.read_on(after + len(drafts))
@@ -245,6 +243,19 @@ class LogCursor:
         except RoomError as error:
             self.fail(error)
 
+    def keep(self, news: NewEntries) -> None:
+        """Hold on to what another node says until the store has answered: its answer may end before these entries."""
+        if len(self._news) < NEWS_KEPT:
+            self._news.append(news)
+
+    def follow_kept(self) -> None:
+        """The store has answered: take in what was said meanwhile."""
+        kept, self._news = self._news, []
+        if not self.journal.in_flight:
+            # Otherwise the next append finds out.
+            for news in kept:
+                self.news(news)
+
     def read_on(self, head: float) -> None:
         """Read what others appended up to number `head`, unless it is known; then go on appending.
 
@@ -255,12 +266,12 @@ class LogCursor:
             return
         self._behind = 0
         if head > self.journal.head and self._reading is None and self.document is not None and self.error is None:
-            self._reading = asyncio.get_running_loop().create_task(self._read_on())
+            self._reading = asyncio.get_running_loop().create_task(self._read_to(head))
 
-    async def _read_on(self) -> None:
-        delay = 0.05
+    async def _read_to(self, head: float) -> None:
+        delay, more = 0.05, True
         try:
-            while self.error is None:
+            while more and self.error is None:
                 try:
                     if not self.created:
                         await self._learn_lineage()
@@ -270,13 +281,15 @@ class LogCursor:
                     await asyncio.sleep(delay)
                     delay = min(2.0, delay * 2)
                     continue
+                more = len(entries) == page
                 if self.journal.is_flight(entries):
                     entries = entries[len(self.appended()) :]
                 if not entries:
-                    break
+                    continue
                 if entries[0].seq != self.journal.head + 1:
                     raise StoreUnavailable("entries that this copy lacks were compacted; connect again")
                 self._move([entry.update for entry in entries])
+                more = more and self.journal.head < head
         except RoomError as error:
             self.fail(error)
         except Exception:
@@ -284,10 +297,7 @@ class LogCursor:
             self.fail(DocumentUnreadable("the server made an error while following the document"))
         finally:
             self._reading = None
-        kept, self._news = self._news, []
-        if not self.journal.in_flight:
-            for news in kept:
-                self.news(news)
+        self.follow_kept()
         self._wake(self)
 
     async def catch_up(self) -> None:

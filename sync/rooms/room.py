@@ -154,7 +154,11 @@ class Room:
     def news(self, news: News) -> None:
         """Take in what another node says of the document."""
         if isinstance(news, NewEntries):
-            self.log.news(news)
+            if self.log.document is not None:
+                self.log.news(news)
+            elif len(self.audience) or self._loading is not None:
+                self.log.keep(news)
+                self._load()
         elif isinstance(news, PresenceWanted):
             if self.attendance is not None:
                 self.attendance.tell_nodes()
@@ -369,6 +373,7 @@ class Room:
                 self.audience.lag([peer for peer in self.audience if peer.live], self._left_at)
                 self._node.lags(self)
             self._left_at = None
+            self.log.follow_kept()
             self._schedule(self)
         finally:
             self._loading = None
@@ -442,6 +447,7 @@ class Room:
         """Apply what others appended, which is durable, and tell our peers."""
         document = self.log.document
         assert document is not None
+        self.used = self._loop.time()
         outcomes = document.apply_all(updates, logged=True)
         for outcome in outcomes:
             if isinstance(outcome, CrdtError):
