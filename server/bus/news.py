@@ -18,8 +18,8 @@ class MalformedNews(ValueError):
     """Not news as `encode` writes them."""
 
 
-def encode(sender: bytes, news: News) -> bytes:
-    """The bytes of `news` from the node `sender`."""
+def encode(news: News) -> bytes:
+    """The bytes of `news`."""
     if isinstance(news, NewEntries):
         if sum(len(draft.update) for draft in news.drafts) > LARGEST:
             news = NewEntries(news.after + len(news.drafts), (), news.lineage)
@@ -28,16 +28,14 @@ def encode(sender: bytes, news: News) -> bytes:
         content = (_PRESENCE, news.update)
     else:
         content = (_WANTED,)
-    packed: bytes = msgpack.packb((sender, *content))
+    packed: bytes = msgpack.packb(content)
     return packed
 
 
-def decode(data: bytes) -> tuple[bytes, News]:
-    """The sender and the news. Raises `MalformedNews`."""
+def decode(data: bytes) -> News:
+    """The news. Raises `MalformedNews`."""
     try:
-        sender, kind, *rest = msgpack.unpackb(data)
-        if not isinstance(sender, bytes):
-            raise MalformedNews("the sender is no id")
+        kind, *rest = msgpack.unpackb(data)
         if kind == _ENTRIES:
             after, lineage, drafts = rest
             if type(after) is not int or after < 0:
@@ -52,7 +50,7 @@ def decode(data: bytes) -> tuple[bytes, News]:
             raise MalformedNews("it is of no kind that is known")
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise MalformedNews(str(error)) from error
-    return sender, news
+    return news
 
 
 def _draft(update: Any, author: Any, device: Any) -> Draft:

@@ -24,8 +24,8 @@ from server.addresses import without_secrets
 from server.bus.errors import BusUnusable
 from server.bus.listeners import Listeners
 from server.bus.news import MalformedNews, decode, encode
-from server.bus.redis_address import ANSWER_SECONDS, client_at
-from server.bus.seal import NotOurs, Seal
+from server.bus.redis_address import ANSWER_SECONDS, CONNECT_SECONDS, client_at
+from server.bus.seal import TAG_BYTES, NotOurs, Seal
 from server.connected import Came, Connection, answered
 from sync.rooms.ports import Listener, News, PresenceWanted
 
@@ -36,6 +36,9 @@ UNSENT_BYTES = 8 << 20
 
 FLUSH_SECONDS = 0.5
 """How long `close` waits for the last news to go out."""
+
+NODE_BYTES = 8
+"""Of the name of the end that sends, before its news."""
 
 SHARDED_SINCE = 7
 """The first version with sharded publish and subscribe."""
@@ -55,7 +58,7 @@ async def open_redis(url: str, *, key: str, prefix: str = "ebbtide") -> RedisBus
     client = client_at(url)
     place = without_secrets(url)
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(CONNECT_SECONDS):
             await client.ping()
     except _STRANGER as error:
         await client.aclose()
@@ -78,7 +81,7 @@ class RedisBus:
         self._client = client
         self._prefix = f"{prefix}:".encode()
         self._seal = seal
-        self._node = secrets.token_bytes(8)
+        self._node = secrets.token_bytes(NODE_BYTES)
         self._listeners = Listeners()
         self._unsent: deque[tuple[bytes, bytes]] = deque()
         self._unsent_bytes = 0
@@ -88,6 +91,8 @@ class RedisBus:
         self._confirmed: set[bytes] = set()
         self._settled = asyncio.Event()
         self._wanted = asyncio.Event()
+        # How many messages have come, answers among them.
+        self._heard = 0
         self._sharded = False
         self._up, self._down = asyncio.Event(), asyncio.Event()
         self._down.set()
@@ -109,7 +114,7 @@ class RedisBus:
     def publish(self, document: str, news: News) -> None:
         """See `Bus.publish`."""
         channel = self._channel(document)
-        data = self._seal.put_on(channel, encode(self._node, news))
+        data = self._seal.put_on(channel, self._node + encode(news))
         if not self.healthy or self._unsent_bytes + len(data) > UNSENT_BYTES:
             self.dropped += 1
             return
@@ -151,7 +156,7 @@ class RedisBus:
         self._wanted.set()
 
     async def _connected(self, came: Came) -> None:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(CONNECT_SECONDS):
             info = await self._client.info("server")
         self._sharded = int(str(info["redis_version"]).partition(".")[0]) >= SHARDED_SINCE
         if info.get("redis_mode") == "cluster":
@@ -160,6 +165,7 @@ class RedisBus:
         async with self._client.pubsub() as channels, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._subscribe(channels))
             tasks.create_task(self._listen(channels))
+            tasks.create_task(self._watch(channels))
             tasks.create_task(self._send())
             came()
             self._came()
@@ -204,8 +210,11 @@ class RedisBus:
             await self._wanted.wait()
 
     async def _listen(self, channels: PubSub) -> None:
+        while not channels.subscribed:
+            await asyncio.sleep(0.01)
         while True:
-            message = await self._next(channels)
+            message: dict[str, Any] = await channels.get_message(timeout=None)
+            self._heard += 1
             kind, channel = message["type"], message["channel"]
             if kind in ("message", "smessage"):
                 self._hear(channel, message["data"])
@@ -215,21 +224,16 @@ class RedisBus:
             elif kind in ("unsubscribe", "sunsubscribe"):
                 self._confirmed.discard(channel)
 
-    async def _next(self, channels: PubSub) -> dict[str, Any]:
-        """The next message. Raises `TimeoutError` when Redis says nothing although it was asked."""
-        asked = False
+    async def _watch(self, channels: PubSub) -> None:
+        """Ask a Redis that says nothing. Raises `TimeoutError` when it still says nothing."""
         while True:
-            if channels.subscribed:
-                message: dict[str, Any] | None = await channels.get_message(timeout=ANSWER_SECONDS)
-                if message is not None and message["type"] != "pong":
-                    return message
-                if message is None:
-                    if asked:
-                        raise TimeoutError("redis does not answer")
-                    await answered(channels.ping())
-                asked = message is None
-            else:
-                await asyncio.sleep(0.01)
+            heard = self._heard
+            await asyncio.sleep(ANSWER_SECONDS)
+            if self._heard == heard and channels.subscribed:
+                await answered(channels.ping())
+                await asyncio.sleep(ANSWER_SECONDS)
+                if self._heard == heard:
+                    raise TimeoutError("redis does not answer")
 
     async def _send(self) -> None:
         command = "SPUBLISH" if self._sharded else "PUBLISH"
@@ -252,12 +256,14 @@ class RedisBus:
 
     def _hear(self, channel: bytes, data: bytes) -> None:
         try:
-            sender, news = decode(self._seal.take_off(channel, data))
+            if data.startswith(self._node, TAG_BYTES):
+                # Our own, which Redis tells us too.
+                return
+            news = decode(self._seal.take_off(channel, data)[NODE_BYTES:])
         except (NotOurs, MalformedNews) as error:
             self.refused += 1
             # Another deployment's news may be many: each time that they have doubled is enough.
             if self.refused & (self.refused - 1) == 0:
                 log.warning("news not believed", extra={"reason": str(error), "refused": self.refused})
             return
-        if sender != self._node:
-            self._listeners.tell(channel.removeprefix(self._prefix).decode(errors="replace"), news)
+        self._listeners.tell(channel.removeprefix(self._prefix).decode(errors="replace"), news)

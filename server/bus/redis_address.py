@@ -11,8 +11,9 @@ from redis.exceptions import RedisError
 from server.addresses import without_secrets
 from server.bus.errors import BusUnusable
 
-ANSWER_SECONDS = 2.0
-"""How long Redis may take to answer before it counts as away."""
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 1.0
+"""How long Redis may take to let a node connect, and to answer, before it counts as away."""
 
 _UNREADABLE = "is no address of a Redis; write redis://HOST:PORT/NUMBER, and %40 %2F %3F %23 for @ / ? # in a password"
 
@@ -25,7 +26,7 @@ def client_at(url: str) -> Redis:
     place = without_secrets(url)
     try:
         parts = urlsplit(url)
-        client = Redis.from_url(url, socket_connect_timeout=ANSWER_SECONDS, socket_timeout=None, decode_responses=False)
+        client = Redis.from_url(url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=None, decode_responses=False)
     except ValueError:
         # What the driver says of it may be a part of the password.
         raise BusUnusable(place, _UNREADABLE) from None

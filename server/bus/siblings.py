@@ -94,7 +94,7 @@ class SiblingBus:
         """See `Bus.publish`."""
         if not self._ways:
             return
-        name, content = document.encode(), encode(b"", news)
+        name, content = document.encode(), encode(news)
         length = _NAME_LENGTH.size + len(name) + len(content)
         if length > LARGEST_FRAME:
             self.dropped += 1
@@ -177,7 +177,7 @@ class SiblingBus:
             document = str(frame[start : start + length], "utf-8")
             if document not in self._listeners:
                 return
-            _, news = decode(bytes(frame[start + length :]))
+            news = decode(bytes(frame[start + length :]))
         except (struct.error, UnicodeDecodeError, MalformedNews) as error:
             log.warning("news not understood", extra={"reason": str(error)})
             return

@@ -147,8 +147,8 @@ async def test_what_is_not_news_is_ignored(redis: RedisServer, ends: tuple[Redis
     await published(ends[0], ear)
     count = len(ear.heard)
     client = Redis.from_url(redis.url)
-    nonsense = [b"", b"\xc1", b"\x91\x01", b"nonsense", encode(b"x" * 8, NewPresence(b"x"))[:-1]]
-    good = encode(b"x" * 8, NewPresence(b"x"))
+    nonsense = [b"", b"\xc1", b"\x91\x01", b"nonsense", b"x" * 8 + encode(NewPresence(b"x"))[:-1]]
+    good = b"x" * 8 + encode(NewPresence(b"x"))
     forged = [good, Seal("another store's").put_on(b"ebbtide:a", good), Seal(KEY).put_on(b"ebbtide:b", good)]
     for data in [*nonsense, *(Seal(KEY).put_on(b"ebbtide:a", each) for each in nonsense), *forged]:
         for command in ("PUBLISH", "SPUBLISH") if ends[0]._sharded else ("PUBLISH",):
@@ -201,8 +201,8 @@ async def test_a_redis_that_was_never_there_is_waited_for(tmp_path: Path) -> Non
 
 
 def test_every_cut_of_an_encoding_is_named() -> None:
-    whole = encode(b"n" * 8, NewEntries(3, [Draft(b"u", "a", "d")], "L"))
-    assert decode(whole) == (b"n" * 8, NewEntries(3, [Draft(b"u", "a", "d")], "L"))
+    whole = encode(NewEntries(3, [Draft(b"u", "a", "d")], "L"))
+    assert decode(whole) == NewEntries(3, [Draft(b"u", "a", "d")], "L")
     for end in range(len(whole)):
         with pytest.raises(MalformedNews):
             decode(whole[:end])
