@@ -140,18 +140,18 @@ class Feed:
 
     async def _number(self, intents: Sequence[Row]) -> dict[str, int]:
         """Give numbers to what is there of these intents' blocks, in the order of the intents. What `number` returns."""
-        keys = [{"d": document, "s": first} for intent in intents for document, first in intent["of"]]
-        heads: dict[str, tuple[int, str]] = {}
-        for start in range(0, len(keys), CHUNK):
-            chunk = keys[start : start + CHUNK]
-            found = self._mongo.log.find({"_id": {"$in": chunk}}, {"c": 1, "l": 1})
-            ends = {(row["_id"]["d"], row["_id"]["s"]): (row["c"], row["l"]) async for row in found}
-            for key in chunk:
-                document, first = key["d"], key["s"]
-                if (end := ends.get((document, first))) is not None:
-                    # The latest commit decides the place.
-                    before = heads.pop(document, (0, ""))
-                    heads[document] = max(before, (first + end[0] - 1, end[1]))
+        # By document the numbers that its blocks may begin at, each with its place among all.
+        firsts: dict[str, dict[int, int]] = {}
+        for place, (document, first) in enumerate(pair for intent in intents for pair in intent["of"]):
+            firsts.setdefault(document, {})[first] = place
+        # The latest block says where a log ends. It is there, unless its append was refused or goes on.
+        ends = await self._ends([(document, max(places)) for document, places in firsts.items()])
+        ends |= await self._ends(
+            [(document, first) for document, places in firsts.items() if document not in ends for first in places]
+        )
+        # The latest commit decides the place.
+        ordered = sorted(ends, key=lambda document: firsts[document][ends[document][0]])
+        heads = {document: ends[document][1:] for document in ordered}
         unnumbered = await self._unnumbered(heads, None) if heads else []
         if not unnumbered:
             return {}
@@ -166,6 +166,16 @@ class Feed:
             else:
                 return {}
         return {name: heads[name][0] for name in unnumbered}
+
+    async def _ends(self, blocks: Sequence[tuple[str, int]]) -> dict[str, tuple[int, int, str]]:
+        """By document the last of these blocks that is there: the numbers that it begins and ends at, and the lineage."""
+        ends: dict[str, tuple[int, int, str]] = {}
+        for start in range(0, len(blocks), CHUNK):
+            keys = [{"d": document, "s": first} for document, first in blocks[start : start + CHUNK]]
+            async for row in self._mongo.log.find({"_id": {"$in": keys}}, {"c": 1, "l": 1}):
+                document, first = row["_id"]["d"], row["_id"]["s"]
+                ends[document] = max(ends.get(document, (0, 0, "")), (first, first + row["c"] - 1, row["l"]))
+        return ends
 
     async def _unnumbered(self, heads: dict[str, tuple[int, str]], session: AsyncClientSession | None) -> list[str]:
         """Those of the documents whose record has a lower head, in order."""

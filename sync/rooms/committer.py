@@ -47,6 +47,7 @@ class Committer:
         self._retain = retain
         self._waiting: dict[LogCursor, None] = {}
         self._work = asyncio.Event()
+        self._closing = False
         self.task = asyncio.get_running_loop().create_task(self._run())
         self._housekeeping: set[asyncio.Task[None]] = set()
         self._unsettled: dict[LogCursor, None] = {}
@@ -73,6 +74,8 @@ class Committer:
 
     async def close(self) -> None:
         """Stop, after the snapshots under way. What is pending then is not durable and was not acknowledged."""
+        self._closing = True
+        self._work.set()
         self.task.cancel()
         if self._settling is not None:
             self._settling.cancel()
@@ -81,7 +84,8 @@ class Committer:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         retry = RETRY_FIRST
-        while True:
+        # Drivers lose a cancellation now and then; it must not be all that ends this.
+        while not self._closing:
             await self._work.wait()
             cursors, batch = self._gather()
             if not batch:

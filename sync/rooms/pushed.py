@@ -43,9 +43,10 @@ async def take(room: Room, pushed: Pushed, intake: Intake, patience: float) -> l
     waiting: Sequence[int] = range(len(pushed.updates))
     while waiting:
         for start in range(0, len(waiting), SLICE):
+            if start:
+                await asyncio.sleep(0)
             piece = waiting[start : start + SLICE]
             outcomes.update(zip(piece, await _apply(room, pushed.some(piece)), strict=True))
-            await asyncio.sleep(0)
         waiting = _put_off(outcomes)
         pause = intake.pause
         if waiting and loop.time() + pause > until:

@@ -53,7 +53,7 @@ class Rooms:
         )
         self.full = False
         """Whether more edits wait for the store than the node may hold; see `admit`."""
-        self._closing = False
+        self._closing = self._closed = False
         self._unloaded = 0
         self._tasks = [
             self._loop.create_task(self._now_and_then(seconds, work))
@@ -114,6 +114,7 @@ class Rooms:
     async def close(self) -> None:
         """Release everything. What is not durable then was not acknowledged; `settle` comes first in a clean stop."""
         self.stop()
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -157,7 +158,8 @@ class Rooms:
         self._lagging[room] = None
 
     async def _now_and_then(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        # Drivers lose a cancellation now and then; it must not be all that ends this.
+        while not self._closed:
             await asyncio.sleep(seconds)
             try:
                 await work()

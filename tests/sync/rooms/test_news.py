@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -98,3 +99,53 @@ async def test_news_of_what_nobody_appended_are_found_out_by_the_next_append(tmp
         again = await here.client()
         assert again.text == "a"
         assert len(await here.log()) == 1
+
+
+async def test_what_other_nodes_write_keeps_a_document_in_memory(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (one, other):
+        reader, writer = await other.client(), await one.client()
+        room = other.rooms.open("d")
+        room.used = -math.inf
+        update = writer.edit("a")
+        writer.send(update)
+        await reader.holds("a")
+        assert not room.unload(asyncio.get_running_loop().time())
+
+
+async def test_news_bring_a_document_back_to_its_readers(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (one, other):
+        reader, writer = await other.client(), await one.client()
+        room = other.rooms.open("d")
+        for letters in ("a", "ab", "abc"):
+            assert room.unload(math.inf)
+            update = writer.edit(letters[-1])
+            writer.send(update)
+            await reader.holds(letters)
+
+
+async def test_news_that_come_while_a_document_comes_back_are_kept(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (one, other):
+        first, second = edits("a", "b")
+        writer, reader = await one.client(), await other.client()
+        writer.send(first)
+        await reader.holds("a")
+        room = other.rooms.open("d")
+        assert room.unload(math.inf)
+        other.store.loads.clear()
+        room.catch_up_with_store(1)
+        room.news(NewEntries(1, [Draft(second)], room.log.lineage))
+        other.store.loads.set()
+        await reader.holds("ab")
+
+
+async def test_news_of_a_document_that_nobody_reads_load_nothing(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (one, other):
+        await other.pull()
+        room = other.rooms.open("d")
+        assert room.unload(math.inf)
+        writer = await one.client()
+        update = writer.edit("a")
+        writer.send(update)
+        await writer.acknowledged(update)
+        assert room.resting
+        await (await other.client()).holds("a")

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from server.bus.local import LocalBus
+from server.stores.sqlite import open_sqlite
 from sync.protocol.messages import SyncStep2
 from sync.rooms.errors import Overloaded, ShuttingDown
+from sync.rooms.ports import Append, Appended, Conflict
+from sync.rooms.registry import Rooms
 from sync.rooms.room import Room
-from tests.sync.rooms.kit import PATIENCE, QUICK, edits, node
+from tests.sync.rooms.kit import PATIENCE, QUICK, Interruptible, edits, node
+
+T = TypeVar("T")
 
 
 async def test_a_document_has_one_room_until_that_failed(tmp_path: Path) -> None:
@@ -136,3 +143,35 @@ async def test_a_node_that_stops_opens_nothing_new_and_commits_what_it_has(tmp_p
         await here.rooms.settle()
         assert client.outlet.updates == [update]
         assert await here.stored_text() == "a"
+
+
+class Stubborn(Interruptible):
+    """A store that loses cancellations, as drivers do."""
+
+    async def append(self, batch: Sequence[Append]) -> Sequence[Appended | Conflict]:
+        return await self._stubborn(super().append(batch))
+
+    async def heads(self, documents: Iterable[str]) -> dict[str, int]:
+        return await self._stubborn(super().heads(documents))
+
+    async def _stubborn(self, answer: Awaitable[T]) -> T:
+        asked = asyncio.ensure_future(answer)
+        while not asked.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(asked)
+        return asked.result()
+
+
+async def test_closing_ends_although_the_store_loses_cancellations(tmp_path: Path) -> None:
+    store = Stubborn(await open_sqlite(tmp_path / "store.sqlite"))
+    rooms = Rooms(store, LocalBus().connect(), QUICK._replace(poll_interval=0))
+    store.gate.clear()
+    push = asyncio.create_task(rooms.open("d").push([edits("a")[0]], "", "", [None]))
+    await asyncio.sleep(0.05)
+    closing = asyncio.create_task(rooms.close())
+    await asyncio.sleep(0.05)
+    store.gate.set()
+    async with asyncio.timeout(PATIENCE):
+        await closing
+    push.cancel()
+    await store.close()
