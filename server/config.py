@@ -48,7 +48,7 @@ class Limits:
     max_rooms: int = option("--max-rooms", values.count, 10_000, "documents open at once, in memory or resting")
     max_backlog_bytes: int = option("--max-backlog-bytes", values.size, MIB, "unsent bytes at which a peer counts as slow")
     max_pending_bytes: int = option(
-        "--max-pending-bytes", values.size, 64 * MIB, "applied bytes of all documents that wait for their commit"
+        "--max-pending-bytes", values.size, 64 * MIB, "bytes of edits of all documents that are not durable"
     )
     idle_seconds: float = option("--idle-seconds", values.seconds, 5.0, "before an unused document leaves memory")
     handshake_seconds: float = option(

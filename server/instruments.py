@@ -20,7 +20,7 @@ def instruments(app: web.Application) -> Metrics:
     rooms, sockets, committer = app[ROOMS], app[SOCKETS], app[ROOMS].committer
     metrics.gauge("sockets", "Open WebSockets.", lambda: len(sockets))
     metrics.gauge("rooms", "Documents open on this node, in memory or resting.", lambda: len(rooms))
-    metrics.gauge("pending_bytes", "Bytes applied and not yet durable.", lambda: committer.pending_bytes)
+    metrics.gauge("pending_bytes", "Bytes of edits that came and are not durable.", lambda: rooms.pending.held)
     metrics.gauge("answer_bytes", "Deltas of pulls that clients have not taken.", lambda: rooms.answers.held)
     metrics.gauge("presence_bytes", "What awareness states take.", lambda: rooms.presence.held)
     metrics.total("presence_passed_over", "Awareness states that found no room.", lambda: rooms.presence.passed_over)

@@ -47,6 +47,11 @@ CREATE TABLE IF NOT EXISTS feed (name TEXT NOT NULL);
 INSERT INTO feed SELECT lower(hex(randomblob(8))) WHERE NOT EXISTS (SELECT * FROM feed);
 """
 
+_NAMES = """
+CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, document INTEGER NOT NULL) WITHOUT ROWID;
+INSERT OR IGNORE INTO names SELECT name, id FROM documents ORDER BY name;
+"""
+
 _CORRUPTED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
 _REASONS = {
     sqlite3.SQLITE_BUSY: "another process holds the write lock",
@@ -146,15 +151,16 @@ def _prepare(connection: sqlite3.Connection, path: Path, lock_wait: float) -> No
             time.sleep(0.01)
     if mode != "wal":
         raise StoreUnusable(path, f"its file system has no write-ahead log (journal mode is {mode!r})")
-    if not is_new and _value(connection, "SELECT count(*) FROM sqlite_master WHERE name = 'feed'"):
+    if not is_new and _value(connection, "SELECT count(*) FROM sqlite_master WHERE name IN ('feed', 'names')") == 2:
         return
     connection.execute("BEGIN IMMEDIATE")
     if _is_new(connection, path):
         _execute_all(connection, _SCHEMA)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-    # Files of the first days have no name of their own yet.
+    # Files of the first days have no name of their own yet, and no second place for the names of documents.
     _execute_all(connection, _FEED)
+    _execute_all(connection, _NAMES)
     connection.execute("COMMIT")
 
 
@@ -177,6 +183,11 @@ def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
 
 def _value(connection: sqlite3.Connection, statement: str) -> Any:
     return connection.execute(statement).fetchone()[0]
+
+
+def record_lost(document: str) -> StoreCorrupted:
+    """The file knows the document's name, and has no record of it, or no head."""
+    return StoreCorrupted(document, "its record is lost, and nobody may begin it anew; ask the operator")
 
 
 def insert_rows(connection: sqlite3.Connection, into: str, width: int, values: list[Any], after: str = "") -> None:

@@ -14,12 +14,13 @@ ROWS = 1000
 
 # What is no number is not counted here: whoever reads the document finds it.
 _LOGGED = """
-    SELECT coalesce(d.name, ''), max(iif(typeof(l.last) = 'integer', l.last, 0)) FROM (
+    SELECT coalesce(d.name, n.name, ''), max(iif(typeof(l.last) = 'integer', l.last, 0)) FROM (
         SELECT document, seq AS last FROM entries
         UNION ALL SELECT document, max(seq, floor) FROM snapshots
         UNION ALL SELECT document, head FROM heads
         UNION ALL SELECT id, 0 FROM documents
-    ) l LEFT JOIN documents d ON d.id = l.document GROUP BY l.document"""
+        UNION ALL SELECT document, 0 FROM names
+    ) l LEFT JOIN documents d ON d.id = l.document LEFT JOIN names n ON n.document = l.document GROUP BY l.document"""
 
 
 class SqliteListing:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from server.stores.sqlite_file import open_connection
+from server.stores.sqlite_file import open_connection, record_lost
 from sync.rooms.errors import StoreCorrupted
 from sync.rooms.ports import Change, Changes, Entry, Stored
 
@@ -158,6 +158,8 @@ class Reader:
         """The document's log, whose head is the number of its newest entry, or the floor when all were compacted."""
         row = self._connection.execute(_FIND, (document,)).fetchone()
         if row is None:
+            if self._connection.execute("SELECT 1 FROM names WHERE name = ?", (document,)).fetchone():
+                raise record_lost(document)
             return None
         if row[2] is None:
             raise StoreCorrupted(document, "its head is lost")

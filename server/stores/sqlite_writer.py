@@ -11,7 +11,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from server.stores.sqlite_file import MARK_EVERY, insert_rows, is_busy, open_connection
+from server.stores.sqlite_file import MARK_EVERY, insert_rows, is_busy, open_connection, record_lost
 from sync.rooms.errors import StoreCorrupted, StoreUnavailable
 from sync.rooms.ports import Adoption, Append, Appended, Conflict, Draft
 
@@ -19,6 +19,16 @@ CHECKPOINT_PAGES = 4096
 COMPACTION_STEP = 1024  # entries that go in one transaction, so that appends get their turn between two
 ABANDONED_AFTER = 3_600_000  # ms after which an upload that was never finished is swept away
 CACHE_LIMIT = 100_000
+
+
+# The greatest of everywhere: a document whose row is damaged or lost must not have its key or numbers given to another.
+_LAST = """
+    SELECT
+        max(coalesce((SELECT max(number) FROM heads), 0), coalesce((SELECT max(number) FROM entries), 0)),
+        max(
+            coalesce((SELECT max(id) FROM documents), 0), coalesce((SELECT max(document) FROM heads), 0),
+            coalesce((SELECT max(document) FROM marks), 0), coalesce((SELECT max(document) FROM snapshots), 0)
+        )"""
 
 
 class _Log:
@@ -78,6 +88,7 @@ class Writer:
             heads: list[int] = []
             marks: list[int] = []
             created: list[Any] = []
+            names: list[Any] = []
             floors: list[Any] = []
             answers: list[Appended | Conflict] = []
             new: dict[str, _Log] = {}
@@ -93,6 +104,7 @@ class Writer:
                     key += 1
                     log = new[name] = _Log(key, lineage, expected, 0)
                     created += (key, name, lineage)
+                    names += (name, key)
                     if expected:
                         # The feed has it under a number that is no entry's. Where its first entry points back to, and a
                         # snapshot's parts are looked for, there is nothing.
@@ -121,6 +133,7 @@ class Writer:
                 answers.append(Appended(seq))
                 written.append((log, seq, number))
             insert_rows(self._connection, "documents", 3, created)
+            insert_rows(self._connection, "names", 2, names)
             insert_rows(self._connection, "snapshots", 5, floors)
             insert_rows(self._connection, "entries", 7, entries)
             insert_rows(self._connection, "marks", 3, marks)
@@ -288,8 +301,7 @@ class Writer:
 
     def _forget(self) -> None:
         self._logs.clear()
-        (self._last_number,) = self._connection.execute("SELECT coalesce(max(number), 0) FROM heads").fetchone()
-        (self._last_key,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM documents").fetchone()
+        self._last_number, self._last_key = self._connection.execute(_LAST).fetchone()
 
     def _look_up(self, documents: list[str]) -> None:
         documents = [document for document in documents if document not in self._logs]
@@ -301,6 +313,16 @@ class Writer:
             )
             for name, key, lineage, head, number in rows:
                 self._logs[name] = _Log(key, lineage, head, number)
+            unknown = [document for document in documents if document not in self._logs]
+            if unknown:
+                self._refuse_lost(unknown)
+
+    def _refuse_lost(self, unknown: list[str]) -> None:
+        row = self._connection.execute(
+            "SELECT name FROM names WHERE name IN (SELECT value FROM json_each(?)) LIMIT 1", (json.dumps(unknown),)
+        ).fetchone()
+        if row is not None:
+            raise record_lost(row[0])
 
     def _intern(self, who: tuple[str, str], new: dict[tuple[str, str], int]) -> int:
         if len(self._actors) + len(new) > CACHE_LIMIT:

@@ -24,7 +24,7 @@ from sync.protocol.errors import ProtocolError
 from sync.protocol.frame import Opcode, close, control
 from sync.protocol.frame_reader import Control, FrameReader
 from sync.rooms.errors import RoomError
-from sync.rooms.registry import Rooms
+from sync.rooms.pending import PendingBytes
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +64,9 @@ class WebSocket(asyncio.Protocol):
         "_held",
         "_limits",
         "_loop",
+        "_pending",
         "_reader",
         "_receive",
-        "_rooms",
         "_silence",
         "_sockets",
         "_timer",
@@ -81,7 +81,7 @@ class WebSocket(asyncio.Protocol):
 
     def __init__(self, app: web.Application) -> None:
         self._limits: Limits = app[CONFIG].limits
-        self._rooms: Rooms = app[ROOMS]
+        self._pending: PendingBytes = app[ROOMS].pending
         self._sockets: Sockets = app[SOCKETS]
         self._counters: Counters = app[COUNTERS]
         self._unread_limit = self._limits.max_backlog_bytes * UNREAD_FACTOR
@@ -165,6 +165,11 @@ class WebSocket(asyncio.Protocol):
         if self._work is not None:
             self._unread.append(data)
             return
+        if self._pending.full and not self._closing:
+            # Other sockets filled the node since this one looked.
+            self._unread.append(data)
+            self._wait(self._relieved(), iter(()))
+            return
         counters = self._counters
         counters.bytes_received += len(data)
         try:
@@ -210,6 +215,8 @@ class WebSocket(asyncio.Protocol):
     def _handle_all(self, messages: Iterator[bytes | Control]) -> None:
         for message in messages:
             work = self._handle(message)
+            if work is None and self._pending.full and not self._closing:
+                work = self._pending.admit()
             if work is not None:
                 self._wait(work, messages)
                 return
@@ -244,7 +251,7 @@ class WebSocket(asyncio.Protocol):
             self._sockets.hold(self, held)
 
     def _wait_if_full(self) -> None:
-        if not self._closing and (self._rooms.full or self.backlog() > self._unread_limit):
+        if not self._closing and (self._pending.full or self.backlog() > self._unread_limit):
             self._wait(self._relieved(), iter(()))
 
     def _wait(self, work: Awaitable[None], messages: Iterator[bytes | Control]) -> None:
@@ -259,6 +266,8 @@ class WebSocket(asyncio.Protocol):
                     more = self._handle(message)
                     if more is not None:
                         await more
+                    if self._pending.full and not self._closing:
+                        await self._pending.admit()
                 await self._relieved()
                 if not self._unread:
                     break
@@ -290,7 +299,7 @@ class WebSocket(asyncio.Protocol):
 
         A peer that does not keep pace with that is dropped.
         """
-        await self._rooms.admit()
+        await self._pending.admit()
         enough = self._limits.max_backlog_bytes
         if self.backlog() <= self._unread_limit or self._transport.is_closing():
             return

@@ -67,11 +67,6 @@ class Committer:
         self._unsettled[cursor] = None
         self._work.set()
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of applied edits that are not durable, also of rooms that have to read on before they try again."""
-        return sum([cursor.journal.pending_bytes for cursor in self._unsettled])
-
     async def close(self) -> None:
         """Stop, after the snapshots under way. What is pending then is not durable and was not acknowledged."""
         self._closing = True

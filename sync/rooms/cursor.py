@@ -14,6 +14,7 @@ from crdt.errors import CrdtError
 from sync.rooms.errors import DocumentUnreadable, LineageDiffers, RoomError, StoreUnavailable
 from sync.rooms.journal import Journal
 from sync.rooms.limits import RoomLimits
+from sync.rooms.pending import PendingBytes
 from sync.rooms.ports import Append, Conflict, Draft, NewEntries, Store
 
 if TYPE_CHECKING:
@@ -69,13 +70,14 @@ class LogCursor:
         name: str,
         store: Store,
         limits: RoomLimits,
+        pending: PendingBytes,
         *,
         wake: Callable[[LogCursor], None],
         follow: Callable[[Sequence[bytes]], None],
         acknowledge: Callable[[Sequence[tuple[Peer, bytes]]], None],
         failed: Callable[[RoomError], None],
     ) -> None:
-        """`wake` sees to it that `take` is called.
+        """`pending` counts what is not durable. `wake` sees to it that `take` is called.
 
         `follow` applies what others appended and raises `RoomError` when that cannot be; `acknowledge` is given the frames
         that are due; `failed` is told once why nothing can be done with the document.
@@ -90,7 +92,7 @@ class LogCursor:
         self.error: RoomError | None = None
         """Why the cursor is of no more use."""
         self.document: Document | None = None
-        self.journal = Journal()
+        self.journal = Journal(pending)
         self.lineage = ""
         self.created = False
         """Whether the document is known to be in the store."""
@@ -133,7 +135,7 @@ class LogCursor:
         """Nothing is appended or read any more, and whoever waits for what is not durable is told."""
         self.error = error
         self.journal.fail(error)
-        # What it had pending counts no more.
+        # The committer finds that there is nothing to append any more.
         self._wake(self)
         self._failed(error)
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from sync.rooms.intake import Arrival
+from sync.rooms.pending import PendingBytes
 
 LARGE = 1 << 10
 """Bytes from which an edit is more than somebody's typing: an offline queue, or a document that is brought along."""
@@ -18,11 +19,12 @@ class Inbox:
     `crdt.replica.Replica.absorb`), and they come faster than that. Meanwhile everybody else's edits go on.
     """
 
-    __slots__ = ("_arrivals", "_begun", "_large", "_loop", "_not_before", "_proceed", "_timer", "bytes")
+    __slots__ = ("_arrivals", "_begun", "_large", "_loop", "_not_before", "_pending", "_proceed", "_timer", "bytes")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, proceed: Callable[[], None]) -> None:
-        """`proceed` is called when what waited can be taken."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, pending: PendingBytes, proceed: Callable[[], None]) -> None:
+        """`pending` counts what is in it; `proceed` is called when what waited can be taken."""
         self._loop = loop
+        self._pending = pending
         self._proceed = proceed
         self._arrivals: list[Arrival] = []
         self.bytes = 0
@@ -42,12 +44,14 @@ class Inbox:
         size = len(arrival[1])
         self._arrivals.append(arrival)
         self.bytes += size
+        self._pending.add(size)
         if size >= LARGE:
             self._large = True
 
     def take(self) -> list[Arrival]:
         """What is to be applied now; the caller says when it is `applied`. What a peer sent stays in order."""
         arrivals, self._arrivals = self._arrivals, []
+        self._pending.remove(self.bytes)
         self.bytes = 0
         if not self._large:
             return arrivals
@@ -60,6 +64,7 @@ class Inbox:
         large = {peer for peer, update, _, _ in arrivals if len(update) >= LARGE}
         self._arrivals = [arrival for arrival in arrivals if arrival[0] in large]
         self.bytes = sum(len(update) for _, update, _, _ in self._arrivals)
+        self._pending.add(self.bytes)
         return [arrival for arrival in arrivals if arrival[0] not in large]
 
     def applied(self) -> None:
@@ -71,6 +76,7 @@ class Inbox:
     def clear(self) -> None:
         """Forget what is in it."""
         self._arrivals = []
+        self._pending.remove(self.bytes)
         self.bytes = 0
         self._large = False
         if self._timer is not None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from crdt.updates import merge
+from sync.rooms.pending import PendingBytes
 from sync.rooms.ports import Draft, Entry
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Journal:
         "_flight_bytes",
         "_flight_tickets",
         "_owed",
+        "_pending",
         "_waiting",
         "applied",
         "durable",
@@ -46,7 +48,9 @@ class Journal:
         "pending_bytes",
     )
 
-    def __init__(self, head: int = 0) -> None:
+    def __init__(self, pending: PendingBytes, head: int = 0) -> None:
+        """`pending` counts what is not durable, until the room fails."""
+        self._pending = pending
         self.head = head
         """The number of the last durable entry that this room knows."""
         self.applied = 0
@@ -64,7 +68,9 @@ class Journal:
     def add(self, update: bytes, author: str = "", device: str = "") -> int:
         """Take an applied update; its ticket."""
         self._drafts.append((update, author, device))
-        self.pending_bytes += len(update)
+        size = len(update)
+        self.pending_bytes += size
+        self._pending.add(size)
         self.applied += 1
         return self.applied
 
@@ -139,7 +145,7 @@ class Journal:
         self.head = before + len(tickets)
         self._flight = []
         self._flight_tickets = []
-        self.pending_bytes -= self._flight_bytes
+        self._release(self._flight_bytes)
         index = 0
         while self._waiting and self._waiting[0].ticket <= self.durable:
             ticket, future = self._waiting.popleft()
@@ -162,9 +168,15 @@ class Journal:
         )
 
     def fail(self, error: Exception) -> None:
-        """The room ends with drafts that are not durable: nobody is told that they are."""
+        """The room ends with drafts that are not durable: nobody is told that they are, and they count no more."""
+        self._release(self.pending_bytes)
         self._owed.clear()
         while self._waiting:
             future = self._waiting.popleft().future
             if not future.done():
                 future.set_exception(error)
+
+    def _release(self, size: int) -> None:
+        self.pending_bytes -= size
+        self._pending.remove(size)
+        self._flight_bytes = 0

@@ -25,7 +25,7 @@ class RoomLimits(NamedTuple):
     answer_bytes: int = 256 << 20
     """Deltas of pulls on their way to clients that have not taken them; beyond it, pulls are to come back."""
     pending_bytes: int = 64 << 20
-    """Applied edits that wait for the store, over all rooms of the node; beyond it, nobody is read from."""
+    """Edits that are not durable, over all rooms of the node; beyond it, nobody is read from."""
     poll_interval: float = 1.0
     """How often a node without news asks the store whether another process wrote."""
     snapshot_entries: int = 1000

@@ -93,7 +93,7 @@ async def _take_document(
     if not access.can_write(document):
         error = Forbidden("this token may not change the document")
         return [_rejected(entry, error) for entry in entries]
-    await rooms.admit()
+    await rooms.pending.admit()
     try:
         outcomes, seq = await rooms.open(document).push(
             [entry.update for entry in entries],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from crdt.errors import MissingCauses, TooManyCuts
 from sync.rooms.errors import Overloaded
 from sync.rooms.intake import Intake, Outcome
+from sync.rooms.pending import PendingBytes
 
 if TYPE_CHECKING:
     from sync.rooms.room import Room
@@ -30,8 +31,8 @@ class Pushed(NamedTuple):
         return self._replace(updates=[self.updates[i] for i in indices], lineages=[self.lineages[i] for i in indices])
 
 
-async def take(room: Room, pushed: Pushed, intake: Intake, patience: float) -> list[Outcome]:
-    """Apply all in order; an outcome for each. The caller pins the room.
+async def take(room: Room, pushed: Pushed, intake: Intake, pending: PendingBytes, patience: float) -> list[Outcome]:
+    """Apply all in order; an outcome for each. The caller pins the room. While `pending` is full, what is left waits.
 
     Edits that cut characters are tried again when the `intake` takes such edits, for up to `patience` seconds; what waits then
     is answered with `Overloaded`, and so is what came after it and may build on it. Raises `RoomError` when the document cannot
@@ -46,7 +47,7 @@ async def take(room: Room, pushed: Pushed, intake: Intake, patience: float) -> l
             if start:
                 await asyncio.sleep(0)
             piece = waiting[start : start + SLICE]
-            outcomes.update(zip(piece, await _apply(room, pushed.some(piece)), strict=True))
+            outcomes.update(zip(piece, await _apply(room, pushed.some(piece), pending), strict=True))
         waiting = _put_off(outcomes)
         pause = intake.pause
         if waiting and loop.time() + pause > until:
@@ -58,7 +59,10 @@ async def take(room: Room, pushed: Pushed, intake: Intake, patience: float) -> l
     return [outcomes[index] for index in range(len(pushed.updates))]
 
 
-async def _apply(room: Room, pushed: Pushed) -> list[Outcome]:
+async def _apply(room: Room, pushed: Pushed, pending: PendingBytes) -> list[Outcome]:
+    await room.loaded()
+    await pending.admit()
+    # The room may have failed while we waited; otherwise this returns at once.
     await room.loaded()
     outcomes = room.apply(pushed)
     missing = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, MissingCauses)]

@@ -14,6 +14,7 @@ from sync.rooms.committer import Committer
 from sync.rooms.errors import Overloaded, RoomError, ShuttingDown, StoreUnavailable
 from sync.rooms.intake import Intake
 from sync.rooms.limits import RoomLimits
+from sync.rooms.pending import PendingBytes
 from sync.rooms.ports import Bus, News, Store
 from sync.rooms.room import Room
 from sync.rooms.services import NodeServices
@@ -44,15 +45,22 @@ class Rooms:
         self._loop = asyncio.get_running_loop()
         self.committer = Committer(store, bus, limits.keep_entries)
         self._lagging: dict[Room, None] = {}
-        self._held_back: dict[Room, None] = {}
         self._catch_ups = CatchUps(limits.catch_up_bytes)
         self.answers = Answers(limits.answer_bytes)
         self.presence = PresenceBudget(limits.presence_bytes)
+        self.pending = PendingBytes(limits.pending_bytes)
+        """Edits that wait for the store. Whoever reads edits from outside looks here first, so that a slow store slows the
+        readers down."""
         self._services = NodeServices(
-            self._schedule, self._lags, self.committer.wake, bus.publish, Intake(limits), self._catch_ups, self.presence
+            self._schedule,
+            self._lags,
+            self.committer.wake,
+            bus.publish,
+            Intake(limits),
+            self.pending,
+            self._catch_ups,
+            self.presence,
         )
-        self.full = False
-        """Whether more edits wait for the store than the node may hold; see `admit`."""
         self._closing = self._closed = False
         self._unloaded = 0
         self._tasks = [
@@ -87,14 +95,6 @@ class Rooms:
             self._rooms[document] = room
             self._bus.subscribe(document, self._news)
         return room
-
-    async def admit(self) -> None:
-        """Return when the node can take more edits: at once, or after the store has caught up.
-
-        Whoever reads edits from outside awaits this between them, so that a slow store slows the readers down.
-        """
-        while self.full:
-            await asyncio.sleep(DRAIN_SECONDS)
 
     async def check(self) -> None:
         """Return when edits can be made durable. Raises `StoreUnavailable`."""
@@ -137,8 +137,6 @@ class Rooms:
     def _turn_of(self, room: Room) -> None:
         room.scheduled = False
         room.turn()
-        if room.inbox:
-            self._held_back[room] = None
 
     def _each(self, rooms: Iterable[Room], work: Callable[[Room], None]) -> None:
         """Do what is to be done for every room: one that fails ends alone."""
@@ -168,9 +166,6 @@ class Rooms:
                 log.exception("the server made an error, it goes on")
 
     async def _drain(self) -> None:
-        self._held_back = {room: None for room in self._held_back if room.inbox}
-        waiting = sum(room.inbox.bytes for room in self._held_back)
-        self.full = self.committer.pending_bytes + waiting > self.limits.pending_bytes
         self._catch_ups.prune()
         self._each(list(self._lagging), self._drain_of)
 

@@ -80,6 +80,7 @@ class Room:
             name,
             store,
             limits,
+            node.pending,
             wake=node.wake,
             follow=self._follow,
             acknowledge=self._acknowledge,
@@ -98,7 +99,7 @@ class Room:
         self._wanting: dict[Peer, None] = {}
         # Deltas for who pulls from the same place before the document changes.
         self._deltas: dict[bytes, bytes] = {}
-        self.inbox = Inbox(self._loop, self._proceed)
+        self.inbox = Inbox(self._loop, node.pending, self._proceed)
         """Edits that wait for the document to be loaded, or to be taken together."""
 
     # What peers do
@@ -186,7 +187,7 @@ class Room:
         self.pins += 1
         try:
             pushed = Pushed(updates, author, device, lineages)
-            outcomes = await take(self, pushed, self._node.intake, patience)
+            outcomes = await take(self, pushed, self._node.intake, self._node.pending, patience)
             # The room may have failed since the last of them was applied: then nobody says when they are durable.
             await self.loaded()
             return outcomes, await self.journal.wait(self.journal.applied)
@@ -219,9 +220,13 @@ class Room:
 
     def turn(self) -> None:
         """Do all that arrived since the last turn: greet, apply, relay, answer who joins."""
+        if self.log.error is not None:
+            # From who has not heard yet that the room failed; nothing waits there for ever.
+            self.inbox.clear()
+            return
         document = self.log.document
         if document is None:
-            if self.log.error is None and (self.inbox or self._joining or self._greetings):
+            if self.inbox or self._joining or self._greetings:
                 self._load()
             return
         self.used = self._loop.time()

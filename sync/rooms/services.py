@@ -9,6 +9,7 @@ from crdt.presence import PresenceBudget
 from sync.rooms.catch_ups import CatchUps
 from sync.rooms.cursor import LogCursor
 from sync.rooms.intake import Intake
+from sync.rooms.pending import PendingBytes
 from sync.rooms.ports import News
 
 if TYPE_CHECKING:
@@ -27,5 +28,6 @@ class NodeServices(NamedTuple):
     publish: Callable[[str, News], None]
     """`Bus.publish`."""
     intake: Intake
+    pending: PendingBytes
     catch_ups: CatchUps
     presence: PresenceBudget

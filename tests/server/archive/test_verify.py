@@ -139,7 +139,10 @@ LOST: dict[str, tuple[Statement, int]] = {
         f"DELETE FROM heads WHERE document = {OF_A}",
         8,
     ),
-    "heads-differ: a document without a name: there are entries up to 60": ("DELETE FROM documents WHERE name = 'a'", 8),
+    "heads-differ: a: there are entries up to 60 of it, and the changes feed does not have it": (
+        "DELETE FROM documents WHERE name = 'a'",
+        8,
+    ),
 }
 
 
@@ -150,6 +153,24 @@ async def test_what_the_feed_does_not_lead_to(path: Path, found: str) -> None:
     report = await verified(path)
     assert found in said(report)
     assert (report.documents, report.troubles) == (documents, 1)
+
+
+async def test_a_document_of_which_no_name_is_left(path: Path) -> None:
+    damage(path, "DELETE FROM documents WHERE name = 'a'")
+    damage(path, "DELETE FROM names WHERE name = 'a'")
+    report = await verified(path)
+    assert "heads-differ: a document without a name: there are entries up to 60" in said(report)
+    assert (report.documents, report.troubles) == (8, 1)
+
+
+async def test_a_document_of_which_nothing_but_its_name_is_left(path: Path) -> None:
+    for table in ("entries", "snapshots", "heads"):
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute(f"DELETE FROM {table} WHERE document = {OF_A}")
+    damage(path, "DELETE FROM documents WHERE name = 'a'")
+    report = await verified(path)
+    assert "heads-differ: a: " in said(report)
+    assert (report.documents, report.troubles) == (8, 1)
 
 
 @pytest.mark.parametrize("seq", [0, 29, 61])

@@ -110,20 +110,27 @@ async def test_a_stop_that_ran_out_of_time_says_so(server: Running, tmp_path: Pa
 
 async def test_nobody_is_read_from_while_too_much_waits_for_the_store(server: Running, tmp_path: Path) -> None:
     updates = edits(*["x" * 1000] * 60)
-    socket = await joined(server)
-    (end,) = server.app[SOCKETS]
-    assert isinstance(end, WebSocket)
+    socket, other = await joined(server), await joined(server)
+    ends = [end for end in server.app[SOCKETS] if isinstance(end, WebSocket)]
+    assert len(ends) == 2
+    pending = server.app[ROOMS].pending
     with locked(tmp_path):
-        for update in updates[:30]:
+        for update in updates:
             await socket.send_bytes(YWS.update("", update))
-        await until(lambda: server.app[ROOMS].full)
-        for update in updates[30:]:
-            await socket.send_bytes(YWS.update("", update))
-        await until(lambda: not end._transport.is_reading())
+        await until(lambda: pending.full)
+        held = pending.held
+        assert held <= pending.limit + len(updates[-1]), "the edit that fills the node is the last that it takes"
+        for update in updates:
+            await other.send_bytes(YWS.update("", update))
+        await until(lambda: not any(end._transport.is_reading() for end in ends))
+        assert pending.held == held
     await acknowledged(socket, *updates)
-    assert end._transport.is_reading()
+    await acknowledged(other, *updates)
+    assert all(end._transport.is_reading() for end in ends)
+    assert pending.held == 0
     assert await stored(server) == "x" * 60_000
     await socket.close()
+    await other.close()
 
 
 def test_the_server_runs_on_uvloop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -198,6 +198,40 @@ async def test_a_lost_tail_is_an_error_and_not_a_shorter_document(backend: Mongo
         await store.load("a")
 
 
+async def test_a_document_whose_record_is_lost_is_loaded_from_its_blocks_and_goes_on(
+    backend: MongoBackend, store: MongoStore
+) -> None:
+    await fill(store, "a", 5)
+    await store.snapshot("a", 3, b"three")
+    await store.changes(0, 10)
+    assert backend.database.documents.delete_one({"_id": "a"}).deleted_count == 1
+    another = await open_mongo(backend.address)
+    try:
+        stored = await another.load("a")
+        assert (stored.head, stored.snapshot, [entry.seq for entry in stored.entries]) == (5, None, [1, 2, 3, 4, 5])
+        assert stored.lineage is not None
+        assert [entry.seq for entry in await another.read("a", 2, 10)] == [3, 4, 5]
+        assert await another.append([Append("a", 0, [Draft(b"anew")], "new")]) == [Conflict(5, stored.lineage)]
+        assert await another.append([Append("a", 5, [Draft(b"x")], stored.lineage)]) == [Appended(6)]
+        assert await another.heads(["a"]) == {"a": 6}
+        assert [(change.document, change.head) for change in (await another.changes(0, 10)).changes] == [("a", 6)]
+    finally:
+        await another.close()
+
+
+async def test_of_a_compacted_document_whose_record_is_lost_what_is_left_is_no_document(
+    backend: MongoBackend, store: MongoStore
+) -> None:
+    for number in range(5):
+        await store.append([Append("a", number, [Draft(b"x")], "L")])
+    await store.snapshot("a", 4, b"four")
+    assert await store.compact("a", 3) == 3
+    assert backend.database.documents.delete_one({"_id": "a"}).deleted_count == 1
+    with pytest.raises(RoomError, match="entry 1 of the log is not there"):
+        await store.load("a")
+    assert await store.append([Append("a", 0, [Draft(b"anew")], "new")]) == [Conflict(5, "L")]
+
+
 async def test_uploads_that_nobody_finished_are_swept_away(backend: MongoBackend, store: MongoStore) -> None:
     await fill(store, "a", 2)
     backend.database.uploads.insert_one({"_id": (upload := "left behind")})

@@ -8,7 +8,7 @@ import os
 import resource
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -253,6 +253,71 @@ async def test_a_damaged_file_is_an_error_with_a_name(
     assert path.stat().st_size <= whole
     with pytest.raises(StoreCorrupted):
         await read_everything(path)
+
+
+@pytest.mark.parametrize("table", ["documents", "heads"])
+@pytest.mark.parametrize("reopened", [False, True])
+async def test_a_document_whose_record_is_lost_is_not_begun_anew(
+    store: SqliteStore, path: Path, table: str, reopened: bool
+) -> None:
+    await fill(store, "other", 1)
+    await fill(store, "a", 200)
+    with connected(path) as connection:
+        assert connection.execute(f"DELETE FROM {table} WHERE rowid = 2").rowcount == 1
+    if reopened:
+        await store.close()
+        store = await open_sqlite(path)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.load("a"),
+        lambda: store.read("a", 0, 10),
+        lambda: store.snapshot("a", 200, b"state"),
+        lambda: append(store, "a", 0),
+        lambda: append(store, "a", 200),
+    ]
+    for call in calls:
+        with pytest.raises(StoreCorrupted, match="lost") as raised:
+            await call()
+        assert raised.value.document == "a"
+    await append(store, "other", 1)
+    await append(store, "new", 0)
+    assert (await store.load("new")).head == 1
+    if reopened:
+        await store.close()
+
+
+@pytest.mark.parametrize("tables", [["documents", "names"], ["documents", "names", "heads"]])
+@pytest.mark.parametrize("length", [5, 200])
+async def test_nobody_takes_over_what_a_document_without_a_name_has(
+    store: SqliteStore, path: Path, tables: list[str], length: int
+) -> None:
+    await fill(store, "other", 1)
+    await fill(store, "a", length)
+    with connected(path) as connection:
+        for table in tables:
+            key = {"documents": "id", "names": "document", "heads": "document"}[table]
+            assert connection.execute(f"DELETE FROM {table} WHERE {key} = 2").rowcount == 1
+    await append(store, "new", 0)
+    assert [entry.seq for entry in (await store.load("new")).entries] == [1]
+    assert [entry.update for entry in await store.read("new", 0, 10)] == [bytes(1)]
+    await append(store, "other", 1)
+    assert [change.document for change in (await store.changes(0, 10)).changes] == ["new", "other"]
+
+
+async def test_a_file_without_names_gets_them_as_it_is_opened(store: SqliteStore, path: Path) -> None:
+    await fill(store, "a", 3)
+    await store.close()
+    with connected(path) as connection:
+        connection.execute("DROP TABLE names")
+    stores = await asyncio.gather(*[open_sqlite(path) for _ in range(4)])
+    await append(stores[0], "a", 3)
+    await append(stores[1], "b", 0)
+    with connected(path) as connection:
+        assert connection.execute("DELETE FROM documents").rowcount == 2
+    for document in ("a", "b"):
+        with pytest.raises(StoreCorrupted, match="lost"):
+            await stores[2].load(document)
+    for each in stores:
+        await each.close()
 
 
 async def read_everything(path: Path) -> None:

@@ -106,7 +106,7 @@ async def test_a_document_that_is_given_up_keeps_no_node_from_being_ready(
             while not here.rooms.committer.healthy:
                 await asyncio.sleep(0.01)
         await here.rooms.check()
-        assert here.rooms.committer.pending_bytes == 0
+        assert here.rooms.pending.held == 0
 
 
 async def test_an_append_that_was_written_although_it_raised_is_recognised_and_not_doubled(tmp_path: Path) -> None:
@@ -180,21 +180,21 @@ async def test_edits_that_wait_for_a_store_that_is_away_count_as_pending(tmp_pat
     """Also once the first attempt failed and their room, reading on, is in no batch."""
     async with node(tmp_path, QUICK._replace(pending_bytes=1000)) as here:
         writer = await here.client()
-        committing, journal = here.rooms.committer, here.rooms.open("d").journal
+        committing, pending, journal = here.rooms.committer, here.rooms.pending, here.rooms.open("d").journal
         here.store.away = True
         writer.send(writer.edit("x" * 2000))
         async with asyncio.timeout(PATIENCE):
-            while committing.healthy or not here.rooms.full:
+            while committing.healthy or not pending.full:
                 await asyncio.sleep(0.01)
         for _ in range(5):
             last = writer.edit("more")
             writer.send(last)
             await asyncio.sleep(RETRY_FIRST)
-            assert committing.pending_bytes == journal.pending_bytes > 2000
+            assert pending.held == journal.pending_bytes > 2000
         here.store.away = False
         await writer.acknowledged(last)
-        await here.rooms.admit()
-        assert committing.pending_bytes == 0
+        await pending.admit()
+        assert pending.held == 0
 
 
 async def test_a_snapshot_is_written_when_enough_entries_follow_and_old_entries_go_by_retention(tmp_path: Path) -> None:

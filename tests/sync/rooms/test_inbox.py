@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sync.rooms.inbox import LARGE, Inbox
 from sync.rooms.peer import Peer
+from sync.rooms.pending import PendingBytes
 from tests.sync.rooms.kit import YWS, RecordingOutlet, node
 
 SMALL, BIG = b"s", b"b" * LARGE
@@ -19,7 +20,8 @@ def peer() -> Peer:
 
 async def test_large_edits_wait_as_long_as_the_last_ones_took_and_the_rest_goes_on() -> None:
     proceed = asyncio.Event()
-    inbox = Inbox(asyncio.get_running_loop(), proceed.set)
+    pending = PendingBytes(0)
+    inbox = Inbox(asyncio.get_running_loop(), pending, proceed.set)
     ada, bob = peer(), peer()
     first, behind, small = (ada, BIG, True, ada.grant), (ada, SMALL, False, ada.grant), (bob, SMALL, False, bob.grant)
     inbox.add(first)
@@ -34,23 +36,28 @@ async def test_large_edits_wait_as_long_as_the_last_ones_took_and_the_rest_goes_
     inbox.add(small)
     assert inbox.take() == [small], "what a peer sent stays in order"
     inbox.applied()
-    assert inbox.bytes == LARGE + len(SMALL)
+    assert pending.held == inbox.bytes == LARGE + len(SMALL)
     assert not proceed.is_set()
     await proceed.wait()
     inbox.add(small)
     assert inbox.take() == [first, behind, small]
     assert not inbox
-    assert inbox.bytes == 0
+    assert pending.held == inbox.bytes == 0
+    inbox.add(first)
+    inbox.clear()
+    assert pending.held == inbox.bytes == 0
 
 
 async def test_small_edits_wait_for_nothing() -> None:
-    inbox = Inbox(asyncio.get_running_loop(), lambda: None)
+    pending = PendingBytes(0)
+    inbox = Inbox(asyncio.get_running_loop(), pending, lambda: None)
     ada = peer()
     small = (ada, SMALL, False, ada.grant)
     for _ in range(3):
         inbox.add(small)
-        assert inbox.bytes == len(SMALL)
+        assert pending.held == inbox.bytes == len(SMALL)
         assert inbox.take() == [small]
+        assert pending.held == 0
         inbox.applied()
 
 

@@ -7,6 +7,7 @@ import pytest
 from sync.rooms.errors import StoreUnavailable
 from sync.rooms.journal import Journal
 from sync.rooms.peer import Peer
+from sync.rooms.pending import PendingBytes
 from sync.rooms.ports import Draft, Entry
 from tests.sync.rooms.kit import YWS, RecordingOutlet, edits, text_of
 
@@ -20,7 +21,7 @@ def entries(after: int, drafts: list[Draft]) -> list[Entry]:
 
 
 async def test_tickets_count_updates_and_the_head_counts_entries() -> None:
-    journal = Journal(head=7)
+    journal = Journal(PendingBytes(0), head=7)
     assert [journal.add(update, "ada") for update in edits("a", "b", "c")] == [1, 2, 3]
     assert journal.head == 7
     assert not journal.idle
@@ -32,7 +33,7 @@ async def test_tickets_count_updates_and_the_head_counts_entries() -> None:
 
 
 async def test_consecutive_updates_of_one_author_and_device_become_one_entry_and_others_stay_apart() -> None:
-    journal = Journal()
+    journal = Journal(PendingBytes(0))
     a, b, c, d, e = edits("a", "b", "c", "d", "e")
     for update, author, device in [
         (a, "ada", "x"),
@@ -54,7 +55,7 @@ async def test_consecutive_updates_of_one_author_and_device_become_one_entry_and
 
 
 async def test_what_was_taken_is_taken_again_unchanged_until_it_is_settled() -> None:
-    journal = Journal()
+    journal = Journal(PendingBytes(0))
     a, b = edits("a", "b")
     journal.add(a)
     first = list(journal.take())
@@ -67,7 +68,7 @@ async def test_what_was_taken_is_taken_again_unchanged_until_it_is_settled() -> 
 
 
 async def test_frames_are_due_with_their_ticket_in_order_and_by_peer() -> None:
-    journal = Journal()
+    journal = Journal(PendingBytes(0))
     ada, bob = peer(), peer()
     a, b, c = edits("a", "b", "c")
     journal.owe(journal.add(a), ada, b"1")
@@ -81,7 +82,7 @@ async def test_frames_are_due_with_their_ticket_in_order_and_by_peer() -> None:
 
 
 async def test_who_waits_is_told_the_number_of_the_entry_that_holds_the_ticket() -> None:
-    journal = Journal(head=10)
+    journal = Journal(PendingBytes(0), head=10)
     tickets = [journal.add(u, author) for u, author in zip(edits("a", "b", "c"), ["x", "x", "y"], strict=True)]
     waiting = [journal.wait(ticket) for ticket in tickets]
     assert not any(future.done() for future in waiting)
@@ -92,7 +93,7 @@ async def test_who_waits_is_told_the_number_of_the_entry_that_holds_the_ticket()
 
 
 async def test_a_future_that_was_given_up_does_not_stop_the_others() -> None:
-    journal = Journal()
+    journal = Journal(PendingBytes(0))
     ticket = journal.add(edits("a")[0])
     gone, there = journal.wait(ticket), journal.wait(ticket)
     gone.cancel()
@@ -102,7 +103,7 @@ async def test_a_future_that_was_given_up_does_not_stop_the_others() -> None:
 
 
 async def test_a_flight_is_recognised_by_content_author_and_device() -> None:
-    journal = Journal()
+    journal = Journal(PendingBytes(0))
     a, b, c = edits("a", "b", "c")
     journal.add(a, "ada")
     journal.add(b, "bob")
@@ -118,21 +119,39 @@ async def test_a_flight_is_recognised_by_content_author_and_device() -> None:
 
 
 async def test_pending_bytes_are_those_that_are_not_durable() -> None:
-    journal = Journal()
-    a, b = edits("a", "b" * 100)
+    pending = PendingBytes(0)
+    journal, other = Journal(pending), Journal(pending)
+    a, b, c = edits("a", "b" * 100, "c")
+    other.add(c)
     journal.add(a)
     journal.take()
     journal.add(b)
     assert journal.pending_bytes == len(a) + len(b)
+    assert pending.held == len(a) + len(b) + len(c)
     journal.settle()
     assert journal.pending_bytes == len(b)
+    assert pending.held == len(b) + len(c)
     journal.take()
     journal.settle()
     assert journal.pending_bytes == 0
+    assert pending.held == len(c)
+
+
+async def test_what_a_failed_journal_held_counts_no_more_and_once() -> None:
+    pending = PendingBytes(0)
+    journal = Journal(pending)
+    a, b = edits("a", "b")
+    journal.add(a)
+    journal.take()
+    journal.add(b)
+    journal.fail(StoreUnavailable("gone"))
+    assert pending.held == 0
+    journal.settle()
+    assert pending.held == journal.pending_bytes == 0
 
 
 async def test_a_failed_journal_owes_nothing_and_tells_who_waits() -> None:
-    journal = Journal()
+    journal = Journal(PendingBytes(0))
     ticket = journal.add(edits("a")[0])
     journal.owe(ticket, peer(), b"never")
     future = journal.wait(ticket)

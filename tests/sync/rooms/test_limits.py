@@ -12,7 +12,7 @@ from crdt.document import Verdict
 from crdt.errors import CrdtError, MalformedUpdate
 from sync.protocol.messages import SyncStep2
 from sync.rooms.catch_ups import LARGE
-from sync.rooms.errors import DocumentTooLarge, RoomError, UpdateTooLarge
+from sync.rooms.errors import DocumentTooLarge, DocumentUnreadable, RoomError, UpdateTooLarge
 from sync.rooms.intake import Outcome
 from sync.rooms.limits import RoomLimits
 from sync.rooms.room import Room
@@ -124,10 +124,43 @@ async def test_edits_for_a_document_that_is_being_loaded_count_as_waiting(tmp_pa
         early.room.join(early.peer)
         update = early.edit("a" * LARGE)
         early.send(update, update)
-        async with asyncio.timeout(PATIENCE):
-            while not here.rooms.full:
-                await asyncio.sleep(0.01)
+        assert here.rooms.pending.full
         here.store.loads.set()
         async with asyncio.timeout(PATIENCE):
-            await here.rooms.admit()
+            await here.rooms.pending.admit()
         await early.acknowledged(update)
+
+
+async def test_a_push_waits_while_too_much_waits_for_the_store_and_is_then_taken(tmp_path: Path) -> None:
+    limits = RoomLimits(poll_interval=0.02, pending_bytes=LARGE)
+    async with node(tmp_path, limits) as here:
+        room, other = here.rooms.open("d"), here.rooms.open("other")
+        await room.loaded()
+        await other.loaded()
+        here.store.gate.clear()
+        first = asyncio.create_task(pushed(other, *edits("a" * 2 * LARGE)))
+        await here.store.written.wait()
+        assert here.rooms.pending.full
+        second = asyncio.create_task(pushed(room, *edits("b")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert room.journal.applied == 0
+        here.store.gate.set()
+        async with asyncio.timeout(PATIENCE):
+            assert await first == await second == [Verdict.APPLIED]
+        assert here.rooms.pending.held == 0
+
+
+async def test_what_comes_for_a_room_that_failed_is_not_held(tmp_path: Path) -> None:
+    async with node(tmp_path) as here:
+        writer = await here.client()
+        here.store.away = True
+        writer.send(*edits("a"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert writer.room.journal.pending_bytes == here.rooms.pending.held > 0
+        writer.room.fail(DocumentUnreadable("it is damaged"))
+        writer.send(*edits("b"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert here.rooms.pending.held == 0
