@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jwt
 import msgpack  # type: ignore[import-untyped]
 import pycrdt
 
 from sync.protocol.yws import YWebSocket
+from tests.harness.redis_server import RedisServer
 from tests.harness.server_process import ServerProcess
 
 MIB = 1 << 20
@@ -22,6 +25,23 @@ PATIENCE = 30.0
 ENVIRON = {"EBBTIDE_TOKEN_SECRET": SECRET}
 YWS = YWebSocket()
 BLANK_STEP_1 = YWS.step1("", b"\x00")
+
+
+def token(subject: str = "ada", key: str = SECRET, **claims: Any) -> str:
+    """A token that is good for ten minutes and every document, unless its claims say otherwise."""
+    now = time.time()
+    return jwt.encode({"sub": subject, "iat": now, "exp": now + 600, "documents": {"*": "editor"}} | claims, key, "HS256")
+
+
+@contextmanager
+def two_nodes(folder: Path, redis: RedisServer, *flags: str) -> Iterator[list[ServerProcess]]:
+    """Nodes that want tokens, with folders of their own: nothing but Redis is between them."""
+    arguments: dict[str, Any] = {"open_to_all": False, "environ": ENVIRON}
+    with (
+        ServerProcess(folder / "one", "--bus", redis.url, *flags, **arguments) as one,
+        ServerProcess(folder / "two", "--bus", redis.url, *flags, **arguments) as two,
+    ):
+        yield [one, two]
 
 
 class Neighbour:
@@ -95,3 +115,15 @@ async def push(
     async with http.post(f"{server.url}/api/v1/sync", data=io.BytesIO(body), headers=headers) as response:
         assert response.status == 200, await response.text()
         return msgpack.unpackb(await response.read())
+
+
+async def metrics(http: aiohttp.ClientSession, node: ServerProcess) -> str:
+    async with http.get(f"{node.url}/metrics") as response:
+        return await response.text()
+
+
+async def shared(http: aiohttp.ClientSession, node: ServerProcess, value: int) -> None:
+    """Return when the node says that it shares revocations with others (1), or that it does not (0)."""
+    async with asyncio.timeout(PATIENCE):
+        while f"ebbtide_revocations_shared {value}.0" not in await metrics(http, node):
+            await asyncio.sleep(0.02)

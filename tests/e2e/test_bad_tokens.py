@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from sync.protocol.lib0 import write_var_string
-from tests.e2e.kit import BLANK_STEP_1, ENVIRON, SECRET, end_of, push, update_of
+from tests.e2e.kit import BLANK_STEP_1, ENVIRON, SECRET, end_of, metrics, push, update_of
 from tests.harness.server_process import ServerProcess
 
 
@@ -105,8 +105,7 @@ async def test_an_open_socket_ends_when_its_token_does(http: aiohttp.ClientSessi
 
 async def refusals(http: aiohttp.ClientSession, server: ServerProcess) -> dict[str, float]:
     """What /metrics shows with a label: `name{code="..."}` and its value."""
-    async with http.get(f"{server.url}/metrics") as response:
-        lines = (await response.text()).splitlines()
+    lines = (await metrics(http, server)).splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if "{code=" in line)}
 
 

@@ -15,7 +15,7 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from sync.protocol.lib0 import write_var_bytes, write_var_string, write_var_uint
-from tests.e2e.kit import ENVIRON, MIB, PATIENCE, YWS, memory, neighbour, push, transport_of, update_of
+from tests.e2e.kit import ENVIRON, MIB, PATIENCE, YWS, memory, metrics, neighbour, push, transport_of, update_of
 from tests.harness.server_process import ServerProcess
 
 
@@ -99,8 +99,7 @@ async def test_ten_thousand_rooms_opened_once_leave_no_trace_in_memory(http: aio
                 await person.works()
             grown = memory(server) - before
             assert grown < 40 * MIB, f"{grown / MIB:.0f} MiB"
-        async with http.get(f"{server.url}/metrics") as response:
-            lines = (await response.text()).splitlines()
+        lines = (await metrics(http, server)).splitlines()
         assert float(next(line for line in lines if line.startswith("ebbtide_rooms ")).split()[1]) <= 1000
 
 
