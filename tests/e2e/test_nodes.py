@@ -22,12 +22,6 @@ YWS = YWebSocket()
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis
-
-
-@pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[list[ServerProcess]]:
     folder = tmp_path_factory.mktemp("nodes")
     with ReplicaSet(folder / "mongo") as replica_set:

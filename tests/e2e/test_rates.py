@@ -4,51 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import aiohttp
-import jwt
 import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from sync.protocol.lib0 import write_var_string
+from tests.e2e.kit import PATIENCE, metrics, shared, token, two_nodes
 from tests.harness.redis_server import RedisServer
 from tests.harness.server_process import ServerProcess
 
-SECRET = "a secret that is only ever used by this test"
-PATIENCE = 30.0
 LIMIT = 8
 FLAGS = ("--rate-pushes", f"{LIMIT}", "--rate-handshakes", f"{LIMIT}", "--rate-refusals", f"{LIMIT}", "--trust-proxy", "1")
-ENVIRON = {"EBBTIDE_TOKEN_SECRET": SECRET}
 EMPTY_PUSH = msgpack.packb({"device": "d"})
-
-
-def token(subject: str) -> str:
-    return jwt.encode({"sub": subject, "exp": time.time() + 600, "documents": {"*": "editor"}}, SECRET, "HS256")
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis
 
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[list[ServerProcess]]:
-    folder = tmp_path_factory.mktemp("nodes")
-    arguments: dict[str, Any] = {"open_to_all": False, "environ": ENVIRON}
-    with (
-        ServerProcess(folder, "--bus", redis.url, *FLAGS, **arguments) as one,
-        ServerProcess(folder, "--bus", redis.url, *FLAGS, **arguments) as two,
-    ):
-        yield [one, two]
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
+    with two_nodes(tmp_path_factory.mktemp("nodes"), redis, *FLAGS) as nodes:
+        yield nodes
 
 
 async def within_a_minute() -> None:
@@ -91,17 +66,6 @@ async def handshake(
         assert refusal.headers is not None
         assert 1 <= int(refusal.headers["Retry-After"]) <= 60
     return refusal.status
-
-
-async def metrics(http: aiohttp.ClientSession, node: ServerProcess) -> str:
-    async with http.get(f"{node.url}/metrics") as response:
-        return await response.text()
-
-
-async def shared(http: aiohttp.ClientSession, node: ServerProcess, value: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while f"ebbtide_revocations_shared {value}.0" not in await metrics(http, node):
-            await asyncio.sleep(0.02)
 
 
 async def test_pushes_of_one_account_are_bounded_and_counted(http: aiohttp.ClientSession, nodes: list[ServerProcess]) -> None:

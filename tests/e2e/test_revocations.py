@@ -10,100 +10,29 @@ from typing import Any
 import aiohttp
 import jwt
 import msgpack  # type: ignore[import-untyped]
-import pycrdt
 import pytest
 from redis.asyncio import Redis
 
 from sync.protocol.hocuspocus import Hocuspocus
 from sync.protocol.lib0 import write_var_string
-from sync.protocol.yws import YWebSocket
+from tests.e2e.kit import ENVIRON, PATIENCE, SECRET, shared, token, two_nodes
+from tests.e2e.revoking import admin, close_code, opened, push, refusal_of, revoke
 from tests.harness.redis_server import RedisServer
 from tests.harness.server_process import ServerProcess
 
-SECRET = "a secret that is only ever used by this test"
-PATIENCE = 30.0
-YWS, HOCUSPOCUS = YWebSocket(), Hocuspocus()
-STEP_1 = YWS.step1("", b"\x00")
-ENVIRON = {"EBBTIDE_TOKEN_SECRET": SECRET}
-
-
-def token(subject: str = "ada", key: str = SECRET, **claims: Any) -> str:
-    now = time.time()
-    return jwt.encode({"sub": subject, "iat": now, "exp": now + 600, "documents": {"*": "editor"}} | claims, key, "HS256")
-
-
-def admin(**claims: Any) -> str:
-    return token("the app", admin=True, documents={}, **claims)
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis
+HOCUSPOCUS = Hocuspocus()
 
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[list[ServerProcess]]:
-    """With folders of their own: nothing but Redis is between them."""
-    folder = tmp_path_factory.mktemp("nodes")
-    arguments: dict[str, Any] = {"open_to_all": False, "environ": ENVIRON}
-    with (
-        ServerProcess(folder / "one", "--bus", redis.url, **arguments) as one,
-        ServerProcess(folder / "two", "--bus", redis.url, **arguments) as two,
-    ):
-        yield [one, two]
+    with two_nodes(tmp_path_factory.mktemp("nodes"), redis) as nodes:
+        yield nodes
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with ServerProcess(tmp_path_factory.mktemp("alone"), open_to_all=False, environ=ENVIRON) as node:
         yield node
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    # A connection each: nodes are killed meanwhile.
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
-        yield session
-
-
-async def revoke(
-    http: aiohttp.ClientSession, node: ServerProcess, body: object, bearer: str | None = None
-) -> tuple[int, dict[str, Any]]:
-    headers = {"Authorization": f"Bearer {admin() if bearer is None else bearer}"}
-    async with http.post(f"{node.url}/api/v1/revocations", json=body, headers=headers) as response:
-        return response.status, await response.json()
-
-
-async def push(http: aiohttp.ClientSession, node: ServerProcess, bearer: str) -> tuple[int, str]:
-    """Status and code of the answer to a push of one edit."""
-    headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/msgpack"}
-    body = msgpack.packb({"device": "d", "entries": [{"id": "1", "doc": "pushed", "update": pycrdt.Doc().get_update()}]})
-    async with http.post(f"{node.url}/api/v1/sync", data=body, headers=headers) as response:
-        return response.status, "" if response.status == 200 else (await response.json())["code"]
-
-
-async def opened(http: aiohttp.ClientSession, node: ServerProcess, bearer: str) -> aiohttp.ClientWebSocketResponse:
-    """A `/ws` socket that has had its handshake."""
-    socket = await http.ws_connect(f"{node.url}/ws/d", headers={"Authorization": f"Bearer {bearer}"})
-    await socket.send_bytes(STEP_1)
-    async with asyncio.timeout(PATIENCE):
-        while (await socket.receive_bytes())[:2] != b"\x00\x01":
-            pass
-    return socket
-
-
-async def end_of(socket: aiohttp.ClientWebSocketResponse) -> int:
-    """The close code, whatever comes before it."""
-    async with asyncio.timeout(PATIENCE):
-        while (message := await socket.receive()).type is not aiohttp.WSMsgType.CLOSE:
-            assert message.type is aiohttp.WSMsgType.BINARY, message
-    return int(message.data)
-
-
-async def refusal_of(http: aiohttp.ClientSession, node: ServerProcess, bearer: str) -> int:
-    async with http.ws_connect(f"{node.url}/ws/d", headers={"Authorization": f"Bearer {bearer}"}) as socket:
-        return await end_of(socket)
 
 
 def auth(document: str, bearer: str) -> bytes:
@@ -127,14 +56,6 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.02)
 
 
-async def shared(http: aiohttp.ClientSession, node: ServerProcess, value: int) -> None:
-    async def says() -> bool:
-        async with http.get(f"{node.url}/metrics") as response:
-            return f"ebbtide_revocations_shared {value}.0" in await response.text()
-
-    await until(says)
-
-
 async def test_a_log_out_ends_sockets_on_every_node_and_lets_nobody_back(
     http: aiohttp.ClientSession, nodes: list[ServerProcess]
 ) -> None:
@@ -146,7 +67,7 @@ async def test_a_log_out_ends_sockets_on_every_node_and_lets_nobody_back(
     other = await opened(http, nodes[1], bob)
     status, answer = await revoke(http, nodes[0], {"subject": "ada"})
     assert (status, list(answer)) == (200, ["revoked_at"])
-    assert [await end_of(socket) for socket in (*sockets, collab)] == [4401, 4401, 4401]
+    assert [await close_code(socket) for socket in (*sockets, collab)] == [4401, 4401, 4401]
     for node in nodes:
         assert await push(http, node, ada) == (401, "token-revoked")
         assert await refusal_of(http, node, ada) == 4401
@@ -202,7 +123,7 @@ async def test_one_token_is_revoked_and_its_subject_s_others_are_not(
     one, other = token("dora", jti="phone"), token("dora", jti="laptop")
     sockets = [await opened(http, nodes[1], each) for each in (one, other)]
     assert (await revoke(http, nodes[0], {"token": "phone"}))[0] == 200
-    assert await end_of(sockets[0]) == 4401
+    assert await close_code(sockets[0]) == 4401
     assert await push(http, nodes[1], one) == (401, "token-revoked")
     assert await push(http, nodes[1], other) == (200, "")
     await sockets[1].close()
@@ -221,12 +142,12 @@ async def test_without_redis_the_asked_node_goes_ahead_and_says_so(
     for _ in range(2):
         status, answer = await revoke(http, nodes[0], {"subject": "fay"})
         assert (status, answer["code"]) == (503, "revocation-not-spread")
-    assert await end_of(here) == 4401
+    assert await close_code(here) == 4401
     assert await push(http, nodes[0], second) == (401, "token-revoked")
     assert await push(http, nodes[1], second) == (200, ""), "it cannot know"
     # Redis comes back with nothing: what each node knew is there again, and has reached the other.
     redis.start()
-    assert await end_of(there) == 4401
+    assert await close_code(there) == 4401
     for node in nodes:
         await shared(http, node, 1)
         assert await push(http, node, second) == (401, "token-revoked")
@@ -269,7 +190,7 @@ async def test_processes_on_one_folder_reach_each_other_and_remember(
     ):
         sockets = [await opened(http, node, ada) for node in (one, two)]
         assert (await revoke(http, one, {"subject": "ada"}))[0] == 200
-        assert [await end_of(socket) for socket in sockets] == [4401, 4401]
+        assert [await close_code(socket) for socket in sockets] == [4401, 4401]
         one.kill()
         one.start()
         for node in (one, two):

@@ -11,22 +11,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.e2e.test_revocations import (
-    ENVIRON,
-    end_of,
-    http,
-    opened,
-    push,
-    refusal_of,
-    revoke,
-    shared,
-    token,
-)
+from tests.e2e.kit import ENVIRON, shared, token
+from tests.e2e.revoking import close_code, opened, push, refusal_of, revoke
 from tests.harness.mongod import ReplicaSet
 from tests.harness.redis_server import RedisServer
 from tests.harness.server_process import ServerProcess
-
-__all__ = ["http"]
 
 REFUSED = (401, "token-revoked")
 
@@ -47,7 +36,7 @@ async def ends(http: aiohttp.ClientSession, asked: ServerProcess, *others: Serve
     bearer = token(subject)
     sockets = [await opened(http, each, bearer) for each in (asked, *others)]
     assert (await revoke(http, asked, {"subject": subject}))[0] == 200
-    assert [await end_of(socket) for socket in sockets] == [4401] * len(sockets)
+    assert [await close_code(socket) for socket in sockets] == [4401] * len(sockets)
     for each in (asked, *others):
         assert await push(http, each, bearer) == REFUSED
         assert await refusal_of(http, each, bearer) == 4401
@@ -78,7 +67,7 @@ async def test_two_nodes_with_nothing_but_mongodb(
         assert not there.closed, "it cannot know"
         await asyncio.to_thread(member.start)
         await asyncio.to_thread(replica_set.primary)
-        assert await end_of(there) == 4401
+        assert await close_code(there) == 4401
         for each in (one, two):
             await shared(http, each, 1)
         cid = await ends(http, two, one, subject="cid")
@@ -102,7 +91,7 @@ async def test_workers_reach_each_other_and_remember(
         # Each connection is one of the kernel's choice: so many that every worker has some.
         sockets = [await opened(http, server, ada) for _ in range(16)]
         assert (await revoke(http, server, {"subject": "ada"}))[0] == 200
-        assert [await end_of(socket) for socket in sockets] == [4401] * len(sockets)
+        assert [await close_code(socket) for socket in sockets] == [4401] * len(sockets)
         for _ in range(16):
             assert await push(http, server, ada) == REFUSED
         assert server.stop() == 0
@@ -126,7 +115,7 @@ async def test_with_redis_beside_it_either_is_enough(
         (member,) = replica_set.members
         (redis if away == "redis" else member).kill()
         assert (await revoke(http, one, {"subject": "ada"}))[0] == 200
-        assert [await end_of(socket) for socket in sockets] == [4401, 4401]
+        assert [await close_code(socket) for socket in sockets] == [4401, 4401]
         # With neither, the answer says so.
         (member if away == "redis" else redis).kill()
         for each in (one, two):
@@ -136,7 +125,7 @@ async def test_with_redis_beside_it_either_is_enough(
         assert not others[1].closed, "it cannot know"
         await asyncio.to_thread(member.start)
         await asyncio.to_thread(replica_set.primary)
-        assert [await end_of(socket) for socket in others] == [4401, 4401]
+        assert [await close_code(socket) for socket in others] == [4401, 4401]
         # What only Redis was told is in MongoDB by now: Redis is gone, and a node that starts knows.
         two.kill()
         two.start()

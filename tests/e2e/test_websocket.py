@@ -19,7 +19,7 @@ import pytest
 from crdt.coding import write_uint
 from sync.protocol.frame import Opcode
 from sync.protocol.yws import YWebSocket
-from tests.e2e.test_bad_input import update_of
+from tests.e2e.kit import update_of
 from tests.harness.server_process import ServerProcess
 
 PATIENCE = 20.0

@@ -11,14 +11,16 @@ from typing import Any
 
 import pycrdt
 
-TOKEN = re.compile(r"<([^<>.]+)\.(\d+)>")
+TOKEN = re.compile(r"<([^<>.]+\.\d+)>")
 
 
-def tokens(text: str) -> list[tuple[str, int]]:
-    """The numbered edits in a text, as author and number. Raises `ValueError` when there is anything else in it."""
+def edits_of(doc: pycrdt.Doc[Any]) -> list[str]:
+    """The numbered edits in a document's text, in their order, as `name.number`. Raises `ValueError` when there is anything
+    else in it."""
+    text = str(doc.get("text", type=pycrdt.Text))
     if rest := TOKEN.sub("", text):
         raise ValueError(f"beside whole edits the text has {rest[:80]!r}")
-    return [(author, int(number)) for author, number in TOKEN.findall(text)]
+    return TOKEN.findall(text)
 
 
 class Noticed:
@@ -68,6 +70,10 @@ class Editor:
     @property
     def text(self) -> str:
         return str(self._text)
+
+    def contents(self) -> list[str]:
+        """The edits in the text, as `edits_of` gives them."""
+        return edits_of(self._doc)
 
     async def work(self, until: asyncio.Event) -> None:
         """Write edits until the event is set, and take part until cancelled."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.cluster import Cluster
-from tests.faults.oracle import People, judge
+from tests.faults.people import People, judge
 from tests.harness.mongod import PARTS, PartMissing
 
 HOUR_MS = 3_600_000

@@ -15,7 +15,8 @@ import aiohttp
 import pytest
 
 from server.stores.sqlite import open_sqlite
-from tests.faults.oracle import PATIENCE, People, audit, judge
+from tests.faults.people import People, audit, judge
+from tests.harness.crowd import PATIENCE
 from tests.harness.server_process import ServerDidNotStart, ServerProcess
 
 DISK_BYTES = 16 << 20

@@ -14,7 +14,7 @@ import pycrdt
 from sync.protocol.messages import SyncUpdate
 from sync.protocol.yws import YWebSocket
 from tests.faults.cluster import Cluster
-from tests.faults.oracle import PATIENCE
+from tests.harness.crowd import PATIENCE
 from tests.harness.server_process import ServerProcess
 
 YWS = YWebSocket()

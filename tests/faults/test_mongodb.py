@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.cluster import Cluster
-from tests.faults.oracle import People, audit, judge
+from tests.faults.people import People, audit, judge
 from tests.harness.mongod import Member
 from tests.harness.partition import DividedSet
 

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.faults.cluster import Cluster
-from tests.faults.oracle import People, audit, judge
+from tests.faults.people import People, audit, judge
 from tests.harness.proxy import Mode, Proxy
 
 STOPPED_SECONDS = 5.0

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from tests.faults.cluster import Cluster
-from tests.faults.oracle import People, judge
+from tests.faults.people import People, judge
 from tests.harness.redis_server import RedisServer
 
 

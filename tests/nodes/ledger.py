@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 
 
@@ -15,7 +14,6 @@ class Ledger:
         self.total = 0
         self.met: Counter[str] = Counter()
         """What clients met beside answers: ends of connections, refused handshakes, pushes that were sent again."""
-        self._news = asyncio.Event()
 
     def write(self, document: str, mark: str) -> None:
         marks = self.written.setdefault(document, set())
@@ -25,11 +23,3 @@ class Ledger:
     def acknowledge(self, document: str, mark: str) -> None:
         self.acknowledged.setdefault(document, set()).add(mark)
         self.total += 1
-        self._news.set()
-
-    async def more(self, count: int) -> None:
-        """Return when so many further marks were acknowledged."""
-        goal = self.total + count
-        while self.total < goal:
-            self._news.clear()
-            await self._news.wait()

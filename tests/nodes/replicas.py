@@ -28,8 +28,8 @@ COME_BACK = 0.3
 
 
 def marks(doc: pycrdt.Doc[Any]) -> list[str]:
-    """All marks of a document, sorted."""
-    return sorted(doc.get("marks", type=pycrdt.Array))
+    """All marks of a document, in their order."""
+    return list(doc.get("marks", type=pycrdt.Array))
 
 
 class Replica(ABC):
@@ -47,8 +47,8 @@ class Replica(ABC):
     async def run(self, stop: asyncio.Event) -> None:
         """Endless: the caller cancels it."""
 
-    def marks(self) -> list[str]:
-        """The marks that this replica has, sorted: one that were there twice would show."""
+    def contents(self) -> list[str]:
+        """The marks that this replica has, in their order: one that were there twice would show."""
         return marks(self.doc)
 
     def edit(self) -> tuple[str, bytes]:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from server.stores.sqlite import open_sqlite
+from tests.harness.crowd import PATIENCE
 from tests.harness.server_process import ServerProcess
-from tests.nodes.load import PATIENCE, Load
+from tests.nodes.load import Load
 
 
 def exists(pid: int) -> bool:

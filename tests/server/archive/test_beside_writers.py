@@ -14,7 +14,8 @@ from server.archive.archive import Archive
 from server.archive.backup import back_up
 from server.archive.copy import copy
 from sync.rooms.ports import Entry, Store
-from tests.contracts.store import StoreBackend, Writing
+from tests.contracts.store.backend import StoreBackend
+from tests.contracts.store.writing import Writing
 from tests.harness.mongod import ReplicaSet
 from tests.server.archive.kit import contents, contents_of, quiet, restored, sqlite
 from tests.server.stores.mongo_backend import MongoBackend

@@ -9,7 +9,7 @@ from pymongo import MongoClient
 from server.stores.mongo import MongoStore, open_mongo
 from server.stores.mongo_client import MongoOptions
 from sync.rooms.ports import Store
-from tests.contracts.store import StoreBackend
+from tests.contracts.store.backend import StoreBackend
 
 
 async def open_at(address: str) -> MongoStore:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from server.stores.sqlite import SqliteStore, open_sqlite
 from sync.rooms.ports import Store
-from tests.contracts.store import StoreBackend
+from tests.contracts.store.backend import StoreBackend
 
 
 async def open_at(address: str) -> SqliteStore:

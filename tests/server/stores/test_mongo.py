@@ -23,7 +23,8 @@ from sync.rooms.errors import RoomError, StoreUnavailable
 from sync.rooms.limits import RoomLimits
 from sync.rooms.ports import Adoption, Append, Appended, Change, Conflict, Draft
 from sync.rooms.registry import Rooms
-from tests.contracts.store import StoreContract, drain, fill, updates
+from tests.contracts.store.contract import StoreContract
+from tests.contracts.store.logs import drain, fill, updates
 from tests.harness.mongod import Member, ReplicaSet
 from tests.server.stores.mongo_backend import MongoBackend
 from tests.sync.rooms.kit import edits, text_of

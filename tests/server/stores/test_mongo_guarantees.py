@@ -19,7 +19,7 @@ from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore
 from server.stores.mongo_client import MongoOptions, Row, connect, demand_durability, demand_guarantees
 from sync.rooms.ports import Append, Draft
-from tests.contracts.store import fill
+from tests.contracts.store.logs import fill
 from tests.harness.mongod import ReplicaSet
 
 WEAK = "&w=1&journal=false&wtimeoutMS=1&readConcernLevel=local&readPreference=secondary&retryWrites=false"

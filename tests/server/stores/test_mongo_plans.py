@@ -21,7 +21,7 @@ from server.stores import mongo, mongo_feed, mongo_log, mongo_snapshots
 from server.stores.mongo import MongoStore
 from server.stores.mongo_client import COLLECTIONS, Mongo, MongoOptions, connect
 from sync.rooms.ports import Adoption, Append, Appended, Conflict, Draft
-from tests.contracts.store import aged, fill, numbered
+from tests.contracts.store.logs import aged, fill, numbered
 from tests.server.stores.mongo_backend import MongoBackend
 
 BY_INDEX = {"IXSCAN", "IDHACK", "CLUSTERED_IXSCAN", "EOF"}

@@ -19,7 +19,8 @@ from server.stores.sqlite import SqliteStore, open_sqlite
 from server.stores.sqlite_writer import ABANDONED_AFTER, CHECKPOINT_PAGES
 from sync.rooms.errors import RoomError, StoreCorrupted, StoreUnavailable
 from sync.rooms.ports import Append, Appended, Draft
-from tests.contracts.store import StoreContract, fill, updates
+from tests.contracts.store.contract import StoreContract
+from tests.contracts.store.logs import fill, updates
 from tests.server.stores.sqlite_backend import SqliteBackend
 
 PAGE = 4096
