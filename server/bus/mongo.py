@@ -11,8 +11,8 @@ from pymongo.errors import ConnectionFailure, CursorNotFound, PyMongoError
 from server.bus.listeners import Listeners
 from server.bus.news import LARGEST
 from server.connected import Came, Connection
+from server.stores.mongo_blocks import INTENTS
 from server.stores.mongo_client import Mongo, Row, watching
-from server.stores.mongo_log import INTENTS
 from sync.rooms.ports import Draft, Listener, NewEntries, News
 
 log = logging.getLogger(__name__)

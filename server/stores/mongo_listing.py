@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from bson import MaxKey
 
 from server.archive.ports import Logged
+from server.stores.mongo_blocks import INTENTS
 from server.stores.mongo_client import Mongo, translating
-from server.stores.mongo_log import INTENTS
 
 
 class MongoListing:

@@ -17,7 +17,7 @@ from server.access import mongo_list
 from server.access.mongo_list import open_mongo_list
 from server.access.revocations import Kind, Revocation, Revocations
 from server.bus.mongo import MongoBus
-from server.stores import mongo, mongo_feed, mongo_log, mongo_snapshots
+from server.stores import mongo, mongo_appender, mongo_ends, mongo_feed, mongo_floors, mongo_reader, mongo_snapshots
 from server.stores.mongo import MongoStore
 from server.stores.mongo_client import COLLECTIONS, Mongo, MongoOptions, connect
 from sync.rooms.ports import Adoption, Append, Appended, Conflict, Draft
@@ -34,7 +34,8 @@ Call = tuple[str, int]
 def calls_in_source() -> set[Call]:
     """All of the server's calls on a collection but those at start, which are made anew with every `connect`."""
     calls: set[Call] = set()
-    for module in (mongo, mongo_feed, mongo_list, mongo_log, mongo_snapshots, sys.modules[MongoBus.__module__]):
+    stores = (mongo, mongo_appender, mongo_ends, mongo_feed, mongo_floors, mongo_reader, mongo_snapshots)
+    for module in (*stores, mongo_list, sys.modules[MongoBus.__module__]):
         path = str(module.__file__)
         for node in ast.walk(ast.parse(Path(path).read_text())):
             match node:
@@ -114,7 +115,7 @@ async def test_every_query_goes_by_an_index(backend: MongoBackend, monkeypatch: 
         Appended(3),
     ]
     with monkeypatch.context() as patched:
-        patched.setattr(one._log, "_has_block", afterwards)
+        patched.setattr(one._floors, "_has_block", afterwards)
         assert await one.adopt([Adoption("theirs", 7, [], "L")]) == [Conflict(0, "")]
     await one.load("a")
     await one.read("a", 2, 10)
@@ -157,7 +158,7 @@ async def test_every_query_goes_by_an_index(backend: MongoBackend, monkeypatch: 
 
 
 async def afterwards(document: str, session: object) -> bool:
-    """For `Log._has_block`: somebody's block comes in between."""
+    """For `Floors._has_block`: somebody's block comes in between."""
     return session is None
 
 
