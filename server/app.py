@@ -28,7 +28,7 @@ from server.keys import key_source
 from server.memory import give_back
 from server.metrics import Counters
 from server.stores.mongo import MongoStore
-from server.stores.mongo_client import Mongo
+from server.stores.mongo_database import Mongo
 from server.stores.opening import connect_mongo, open_store
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
 from server.web.bodies import Bodies

@@ -14,7 +14,7 @@ from server.bus.news import LARGEST
 from server.connected import Came, Connection
 from server.figures import Figure
 from server.stores.mongo_blocks import INTENTS
-from server.stores.mongo_client import Mongo, Row, watching
+from server.stores.mongo_database import Mongo, Row, watching
 from sync.rooms.ports import Draft, Listener, NewEntries, News
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,10 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from server.stores.adoption import check_adoptions
 from server.stores.mongo_appender import Appender
 from server.stores.mongo_blocks import BLOCK_BYTES, ENTRY_OVERHEAD, check_kinds
-from server.stores.mongo_client import Mongo, MongoOptions, Row, connect, translating
+from server.stores.mongo_client import MongoOptions, connect
+from server.stores.mongo_database import Mongo, Row
 from server.stores.mongo_ends import Ends
+from server.stores.mongo_errors import translating
 from server.stores.mongo_feed import Feed
 from server.stores.mongo_floors import Floors
 from server.stores.mongo_reader import LogReader

@@ -16,7 +16,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from pymongo.write_concern import WriteConcern
 
 from server.stores.mongo_blocks import Put, block_row, entries_of, pieces_of
-from server.stores.mongo_client import Mongo, Row
+from server.stores.mongo_database import Mongo, Row
 from server.stores.mongo_ends import End, Ends
 from sync.rooms.errors import StoreUnavailable
 from sync.rooms.ports import Appended, Conflict

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from server.stores.mongo_client import Row
+from server.stores.mongo_database import Row
 from sync.rooms.errors import StoreCorrupted
 from sync.rooms.ports import Adoption, Append, Entry
 

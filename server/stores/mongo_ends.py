@@ -12,7 +12,7 @@ from typing import NamedTuple
 from bson import MaxKey, MinKey
 
 from server.stores.mongo_blocks import END, Put, blocks_between, check_kinds
-from server.stores.mongo_client import Mongo, Row
+from server.stores.mongo_database import Mongo, Row
 
 KNOWN_MOST = 100_000
 CHUNK = 1000

@@ -11,7 +11,7 @@ from bson import MaxKey, MinKey
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from server.stores.mongo_blocks import blocks_between
-from server.stores.mongo_client import Mongo, Row
+from server.stores.mongo_database import Mongo, Row
 from server.stores.mongo_ends import Ends
 from sync.rooms.ports import Adoption
 

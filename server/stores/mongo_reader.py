@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from bson import MaxKey, MinKey
 
 from server.stores.mongo_blocks import BLOCK, blocks_between, check_kinds, entry_from
-from server.stores.mongo_client import Mongo, Row
+from server.stores.mongo_database import Mongo, Row
 from server.stores.mongo_ends import End, Ends
 from sync.rooms.errors import StoreCorrupted
 from sync.rooms.ports import Entry

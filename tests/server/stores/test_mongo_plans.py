@@ -19,7 +19,9 @@ from server.access.revocations import Kind, Revocation, Revocations
 from server.bus.mongo import MongoBus
 from server.stores import mongo, mongo_appender, mongo_ends, mongo_feed, mongo_floors, mongo_reader, mongo_snapshots
 from server.stores.mongo import MongoStore
-from server.stores.mongo_client import COLLECTIONS, Mongo, MongoOptions, connect
+from server.stores.mongo_client import MongoOptions, connect
+from server.stores.mongo_database import Mongo
+from server.stores.mongo_demands import COLLECTIONS
 from sync.rooms.ports import Adoption, Append, Appended, Conflict, Draft
 from tests.contracts.store import aged, fill, numbered
 from tests.server.stores.mongo_backend import MongoBackend
