@@ -19,6 +19,7 @@ from server.bus.both import BothBuses
 from server.bus.either import EitherBus
 from server.bus.local import LocalBus
 from server.bus.mongo import MongoBus
+from server.bus.ports import NodeBus
 from server.bus.redis import open_redis
 from server.bus.siblings import open_siblings
 from server.config import DEFAULT_RATES, Config
@@ -27,7 +28,7 @@ from server.keys import key_source
 from server.memory import give_back
 from server.metrics import Counters
 from server.stores.mongo import MongoStore
-from server.stores.mongo_client import Mongo
+from server.stores.mongo_database import Mongo
 from server.stores.opening import connect_mongo, open_store
 from server.tokens import OpenAccess, SignedTokens, TokenVerifier
 from server.web.bodies import Bodies
@@ -59,7 +60,7 @@ from server.workers.gathering import Gathering
 from server.workers.meeting import METRICS, NEWS
 from server.workers.supervisor import Worker
 from sync.rooms.limits import RoomLimits
-from sync.rooms.ports import Bus, Store
+from sync.rooms.ports import Store
 from sync.rooms.registry import Rooms
 
 ADDRESS_FACTOR = 10
@@ -118,6 +119,7 @@ async def make_app(config: Config, worker: Worker | None = None) -> web.Applicat
     app.router.add_post("/api/v1/sync", push)
     app.router.add_post("/api/v1/revocations", revoke)
     metrics = instruments(app)
+    metrics.show(bus.figures())
     gathering = None
     if worker is not None:
         gathering = Gathering(worker.folder / METRICS, worker.number, worker.workers, metrics.exposition)
@@ -147,7 +149,7 @@ async def _store(config: Config) -> tuple[Store, Mongo | None]:
     return await open_store(config.storage, config.data), None
 
 
-async def _bus(config: Config, store: Store, mongo: Mongo | None, worker: Worker | None) -> Bus:
+async def _bus(config: Config, store: Store, mongo: Mongo | None, worker: Worker | None) -> NodeBus:
     if config.bus:
         # The feed's name is kept in the store and told to nobody.
         key = mongo.feed if mongo is not None else (await store.changes(0, 1)).feed

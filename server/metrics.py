@@ -7,13 +7,15 @@ take a lock at every increment, so only its text format and its view of the proc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from server.figures import Figure
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _PREFIX = "ebbtide_"
@@ -51,22 +53,26 @@ class Counters:
 
 
 class Metrics(Collector):
-    """The metrics of one server: its counters, its process, and what `gauge` and `total` were told to read."""
+    """The metrics of one server: its counters, its process, and the figures that it was told to show."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._read: list[tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str, Callable[[], float]]] = []
+        self._figures: list[Figure] = []
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
+    def show(self, figures: Iterable[Figure]) -> None:
+        """Show these: a level as `ebbtide_{name}`, a total as `ebbtide_{name}_total`."""
+        self._figures += figures
+
     def gauge(self, name: str, help_: str, read: Callable[[], float]) -> None:
-        """Show what `read` returns, a level that rises and falls, as `ebbtide_{name}`."""
-        self._read.append((GaugeMetricFamily, _PREFIX + name, help_, read))
+        """Show what `read` returns, a level that rises and falls."""
+        self.show([Figure(name, help_, read)])
 
     def total(self, name: str, help_: str, read: Callable[[], float]) -> None:
-        """Show what `read` returns, which never falls, as `ebbtide_{name}_total`."""
-        self._read.append((CounterMetricFamily, _PREFIX + name, help_, read))
+        """Show what `read` returns, which never falls."""
+        self.show([Figure(name, help_, read, total=True)])
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector.collect`; reads every counter, gauge and total."""
@@ -79,8 +85,9 @@ class Metrics(Collector):
                 yield labelled
             else:
                 yield CounterMetricFamily(_PREFIX + each.name, each.metadata["help"], value)
-        for family, name, help_, read in self._read:
-            yield family(name, help_, float(read()))
+        for figure in self._figures:
+            family = CounterMetricFamily if figure.total else GaugeMetricFamily
+            yield family(_PREFIX + figure.name, figure.help, float(figure.read()))
 
     def exposition(self) -> bytes:
         """All metrics as they are now: the body of an answer of `CONTENT_TYPE`."""

@@ -22,7 +22,8 @@ from server.access.errors import RevocationNotSpread, RevocationsFull
 from server.access.revocations import MAX_LEARNT, Revocation, Revocations
 from server.connected import Came, Connection
 from server.stores.errors import StoreUnusable
-from server.stores.mongo_client import Mongo, Row, translating, watching
+from server.stores.mongo_database import Mongo, Row, watching
+from server.stores.mongo_errors import translating
 
 log = logging.getLogger(__name__)
 

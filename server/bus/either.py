@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from server.bus.mongo import MongoBus
 from server.bus.redis import RedisBus
+from server.figures import Figure
 from sync.rooms.ports import Listener, News
 
 GRACE_SECONDS = 0.25
@@ -16,7 +18,7 @@ LINGER_SECONDS = 5.0
 
 
 class EitherBus:
-    """A node's end of both; see `sync.rooms.ports.Bus`. The stream runs while Redis is away, and a while longer."""
+    """A node's end of both; see `server.bus.ports.NodeBus`. The stream runs while Redis is away, and a while longer."""
 
     def __init__(
         self, redis: RedisBus, stream: MongoBus, *, grace: float = GRACE_SECONDS, linger: float = LINGER_SECONDS
@@ -41,6 +43,10 @@ class EitherBus:
         """See `Bus.unsubscribe`."""
         self.redis.unsubscribe(document, listener)
         self.stream.unsubscribe(document, listener)
+
+    def figures(self) -> Sequence[Figure]:
+        """See `NodeBus.figures`: those of both."""
+        return [*self.redis.figures(), *self.stream.figures()]
 
     async def close(self) -> None:
         """See `Bus.close`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pymongo.errors import ConnectionFailure, CursorNotFound, PyMongoError
@@ -11,8 +12,9 @@ from pymongo.errors import ConnectionFailure, CursorNotFound, PyMongoError
 from server.bus.listeners import Listeners
 from server.bus.news import LARGEST
 from server.connected import Came, Connection
-from server.stores.mongo_client import Mongo, Row, watching
-from server.stores.mongo_log import INTENTS
+from server.figures import Figure
+from server.stores.mongo_blocks import INTENTS
+from server.stores.mongo_database import Mongo, Row, watching
 from sync.rooms.ports import Draft, Listener, NewEntries, News
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ _AWAY = (PyMongoError, _Ended)
 
 
 class MongoBus:
-    """A node's end of the bus that the log is; see `sync.rooms.ports.Bus`.
+    """A node's end of the bus that the log is; see `server.bus.ports.NodeBus`.
 
     Other nodes hear of what this one appends because it is in the log, so `publish` does nothing, and presence is not
     carried. News comes between `start` and `stop`. To be used on the loop of `mongo`, and closed before it.
@@ -81,6 +83,10 @@ class MongoBus:
         self.open = False
         # After a while others have told what comes next, and a stream that begins anew need not repeat it.
         self._token = None
+
+    def figures(self) -> Sequence[Figure]:
+        """See `NodeBus.figures`."""
+        return [Figure("change_stream_open", "Whether news comes by a change stream of MongoDB (1).", lambda: self.open)]
 
     async def close(self) -> None:
         """See `Bus.close`."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,9 +25,11 @@ from server.addresses import without_secrets
 from server.bus.errors import BusUnusable
 from server.bus.listeners import Listeners
 from server.bus.news import MalformedNews, decode, encode
+from server.bus.ports import DROPPED
 from server.bus.redis_address import ANSWER_SECONDS, CONNECT_SECONDS, client_at
 from server.bus.seal import TAG_BYTES, NotOurs, Seal
 from server.connected import Came, Connection, answered
+from server.figures import Figure
 from sync.rooms.ports import Listener, News, PresenceWanted
 
 log = logging.getLogger(__name__)
@@ -72,7 +75,7 @@ async def open_redis(url: str, *, key: str, prefix: str = "ebbtide") -> RedisBus
 
 
 class RedisBus:
-    """A node's end of the bus; see `sync.rooms.ports.Bus`. Made by `open_redis`.
+    """A node's end of the bus; see `server.bus.ports.NodeBus`. Made by `open_redis`.
 
     One task listens and one sends, each starting over when Redis went. What is published meanwhile is dropped.
     """
@@ -136,6 +139,14 @@ class RedisBus:
     async def settled(self) -> None:
         """Return when Redis has confirmed every subscription."""
         await self._settled.wait()
+
+    def figures(self) -> Sequence[Figure]:
+        """See `NodeBus.figures`."""
+        return [
+            Figure("bus_healthy", "Whether Redis takes and gives news (1) or not (0).", lambda: self.healthy),
+            Figure("bus_dropped", DROPPED, lambda: self.dropped, total=True),
+            Figure("bus_refused", "News that came from nobody on this store.", lambda: self.refused, total=True),
+        ]
 
     async def close(self) -> None:
         """See `Bus.close`."""

@@ -6,11 +6,14 @@ import asyncio
 import logging
 import secrets
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from server.bus.listeners import Listeners
 from server.bus.news import MalformedNews, decode, encode
+from server.bus.ports import DROPPED
+from server.figures import Figure
 from sync.rooms.ports import Listener, News
 
 log = logging.getLogger(__name__)
@@ -50,7 +53,7 @@ async def open_siblings(folder: Path) -> SiblingBus:
 
 
 class SiblingBus:
-    """One worker's end; see `sync.rooms.ports.Bus`. Made by `open_siblings`.
+    """One worker's end; see `server.bus.ports.NodeBus`. Made by `open_siblings`.
 
     Each end listens on a socket named for it, sends over connections that it made, and hears over those that others made.
     So there is one way for each direction, however two workers find each other.
@@ -111,6 +114,13 @@ class SiblingBus:
     def unsubscribe(self, document: str, listener: Listener) -> None:
         """See `Bus.unsubscribe`."""
         self._listeners.unsubscribe(document, listener)
+
+    def figures(self) -> Sequence[Figure]:
+        """See `NodeBus.figures`."""
+        return [
+            Figure("bus_siblings", "Other workers of this machine that news go to.", lambda: self.siblings),
+            Figure("bus_dropped", DROPPED, lambda: self.dropped, total=True),
+        ]
 
     async def close(self) -> None:
         """See `Bus.close`."""

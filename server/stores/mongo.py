@@ -14,9 +14,15 @@ from bson.objectid import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from server.stores.adoption import check_adoptions
-from server.stores.mongo_client import Mongo, MongoOptions, Row, connect, translating
+from server.stores.mongo_appender import Appender
+from server.stores.mongo_blocks import BLOCK_BYTES, ENTRY_OVERHEAD, check_kinds
+from server.stores.mongo_client import MongoOptions, connect
+from server.stores.mongo_database import Mongo, Row
+from server.stores.mongo_ends import Ends
+from server.stores.mongo_errors import translating
 from server.stores.mongo_feed import Feed
-from server.stores.mongo_log import BLOCK_BYTES, ENTRY_OVERHEAD, Log, check_kinds
+from server.stores.mongo_floors import Floors
+from server.stores.mongo_reader import LogReader
 from server.stores.mongo_snapshots import Snapshots
 from sync.rooms.errors import StoreCorrupted, StoreUnavailable, UpdateTooLarge
 from sync.rooms.ports import Adoption, Append, Appended, Changes, Conflict, Entry, Stored
@@ -50,7 +56,10 @@ class MongoStore:
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
-        self._log = Log(mongo)
+        self._ends = Ends(mongo)
+        self._reader = LogReader(mongo, self._ends)
+        self._appender = Appender(mongo, self._ends)
+        self._floors = Floors(mongo, self._ends)
         self._feed = Feed(mongo)
         self._snapshots = Snapshots(mongo)
         self._under_way = 0
@@ -80,7 +89,7 @@ class MongoStore:
                 record = await self._record(document)
                 floor = record.get("floor", 0)
                 try:
-                    return await self._log.read(document, max(after, floor), min(limit, 2**31 - 1), record.get("head", 0))
+                    return await self._reader.read(document, max(after, floor), min(limit, 2**31 - 1), record.get("head", 0))
                 except StoreCorrupted:
                     if (await self._record(document)).get("floor", 0) == floor:
                         raise
@@ -96,7 +105,7 @@ class MongoStore:
             raise ValueError("an append has no draft")
         with self._call():
             intent = self._feed.intent(batch)
-            answers = await self._log.append(batch, intent)
+            answers = await self._appender.append(batch, intent)
             self._feed.finished(intent)
             return answers
 
@@ -115,7 +124,7 @@ class MongoStore:
             filled = [adoption for adoption in batch if adoption.entries]
             if filled:
                 intent = self._feed.intent(filled)
-                for adoption, answer in zip(filled, await self._log.append(filled, intent), strict=True):
+                for adoption, answer in zip(filled, await self._appender.append(filled, intent), strict=True):
                     # Nobody is kept from appending to what is adopted.
                     answers[adoption.document] = Appended(answer.head) if isinstance(answer, Appended) else answer
                 self._feed.finished(intent)
@@ -134,7 +143,7 @@ class MongoStore:
     async def snapshot(self, document: str, seq: int, state: bytes) -> None:
         """`Store.snapshot`. Raises `ValueError` when the document has no entry `seq`."""
         with self._call():
-            end = await self._log.end(document)
+            end = await self._ends.end(document)
             if not 0 < seq <= end.head:
                 raise ValueError(f"the document has no entry {seq} to keep a snapshot at")
             kept = (await self._record(document)).get("snapshot")
@@ -153,7 +162,7 @@ class MongoStore:
             # What goes must be in the feed: its intents find nothing afterwards.
             if document in await self._feed.number():
                 raise StoreUnavailable("the document's entries cannot be numbered just now, and so not be compacted")
-            return await self._log.compact(document, goal)
+            return await self._floors.compact(document, goal)
 
     async def check(self) -> None:
         """`Store.check`. Writes a row that a majority makes durable."""
@@ -177,9 +186,9 @@ class MongoStore:
         async def numbered(session: AsyncClientSession) -> None:
             await self._feed.give_numbers({adoption.document: end}, session)
 
-        if await self._log.begin_behind(adoption, numbered):
+        if await self._floors.begin_behind(adoption, numbered):
             return Appended(adoption.expected)
-        found = await self._log.end(adoption.document)
+        found = await self._ends.end(adoption.document)
         return Appended(found.head) if (found.head, found.lineage) == end else Conflict(found.head, found.lineage)
 
     async def _record(self, document: str) -> Row:
@@ -189,7 +198,7 @@ class MongoStore:
 
     async def _load(self, document: str, record: Row) -> Stored:
         snapshot = record.get("snapshot")
-        end, entries = await self._log.load(document, record)
+        end, entries = await self._reader.load(document, record)
         if not end.head:
             return Stored()
         if snapshot is None:

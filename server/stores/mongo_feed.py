@@ -16,8 +16,8 @@ from pymongo import ReturnDocument, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
-from server.stores.mongo_client import Mongo, Row
-from server.stores.mongo_log import INTENTS, check_kinds, key_range
+from server.stores.mongo_blocks import INTENTS, check_kinds, key_range
+from server.stores.mongo_database import Mongo, Row
 from sync.rooms.ports import Adoption, Append, Change, Changes
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from bson import MaxKey
 
 from server.archive.ports import Logged
-from server.stores.mongo_client import Mongo, translating
-from server.stores.mongo_log import INTENTS
+from server.stores.mongo_blocks import INTENTS
+from server.stores.mongo_database import Mongo
+from server.stores.mongo_errors import translating
 
 
 class MongoListing:

@@ -12,7 +12,7 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
-from server.stores.mongo_client import Mongo, Row
+from server.stores.mongo_database import Mongo, Row
 from sync.rooms.errors import StoreCorrupted, StoreUnavailable
 
 ABANDONED_AFTER = 3600.0

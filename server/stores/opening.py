@@ -8,7 +8,8 @@ from server.archive.ports import LogListing
 from server.config import Storage
 from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore
-from server.stores.mongo_client import Mongo, MongoOptions, connect
+from server.stores.mongo_client import MongoOptions, connect
+from server.stores.mongo_database import Mongo
 from server.stores.mongo_listing import MongoListing
 from server.stores.sqlite import open_sqlite
 from server.stores.sqlite_listing import open_sqlite_listing

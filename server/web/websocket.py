@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 
-from crdt.errors import CrdtError
-from server.access.errors import AccessError
-from server.config import Limits
-from server.errors import CloseCode, answer
-from server.metrics import Counters
-from server.tokens import TokenError
-from server.web.context import CONFIG, COUNTERS, ROOMS, SOCKETS
+from server.errors import CloseCode
+from server.web.connection import Connection
+from server.web.context import ROOMS, SOCKETS
 from server.web.handshake import accept_key, take_over
 from server.web.pace import PACE_BYTES, Pace
 from server.web.sockets import Sockets
 from server.web.uptake import Uptake, uptake
-from sync.protocol.errors import ProtocolError
-from sync.protocol.frame import Opcode, close, control
+from sync.protocol.frame import Opcode, control
 from sync.protocol.frame_reader import Control, FrameReader
-from sync.rooms.errors import RoomError
 from sync.rooms.pending import PendingBytes
-
-log = logging.getLogger(__name__)
-
-CLOSE_SECONDS = 5.0
-"""How long a peer may take to answer a close frame, all that it has not read before it included."""
 
 FRAME_OVERHEAD = 1024
 """What a message may have beyond the update in it: type, lengths and the address."""
@@ -37,68 +25,42 @@ FRAME_OVERHEAD = 1024
 UNREAD_FACTOR = 4
 """Who does not read is not read from either once so many times the backlog limit waits for it."""
 
-REFUSALS = (ProtocolError, CrdtError, RoomError, TokenError, AccessError)
-"""What a client can be told; anything else is an error of ours."""
-
-PASSING = (CloseCode.RESTART, CloseCode.TRY_LATER)
-"""Codes for what passes by itself. All sockets may get them at once, so each is no line of a log."""
-
 Receive = Callable[[bytes], Awaitable[None] | None]
-"""Handles one binary message, at once or in an awaitable. Raises `REFUSALS` to end the connection with the reason."""
+"""Handles one binary message, at once or in an awaitable. Raises one of `connection.REFUSALS` to end the connection with the
+reason."""
 
 
-class WebSocket(asyncio.Protocol):
-    """One connection: an `Outlet` for rooms on one side, RFC 6455 on the other.
-
-    `write` and `backlog` are the transport's own methods while the connection is open.
-    """
+class WebSocket(Connection):
+    """A connection, and what is done with the messages that it brings."""
 
     __slots__ = (
         "_asked",
         "_begun",
         "_beside",
-        "_closing",
-        "_counters",
-        "_ended",
         "_heard",
         "_held",
-        "_limits",
-        "_loop",
         "_pending",
         "_reader",
         "_receive",
-        "_silence",
         "_sockets",
-        "_timer",
-        "_transport",
         "_unread",
         "_unread_limit",
         "_waiting",
         "_work",
-        "backlog",
-        "write",
     )
 
     def __init__(self, app: web.Application) -> None:
-        self._limits: Limits = app[CONFIG].limits
+        super().__init__(app)
         self._pending: PendingBytes = app[ROOMS].pending
         self._sockets: Sockets = app[SOCKETS]
-        self._counters: Counters = app[COUNTERS]
         self._unread_limit = self._limits.max_backlog_bytes * UNREAD_FACTOR
-        self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(self._limits.max_update_bytes + FRAME_OVERHEAD)
         self._receive: Receive = _ignore
-        self._ended: Callable[[], None] | None = None
-        self._silence = CloseCode.TRY_LATER
-        self._transport: asyncio.Transport
-        # Ends a peer that says nothing at first, and one that does not answer a close frame.
-        self._timer: asyncio.TimerHandle | None = None
         # What is done about a message that takes a while, and what was read meanwhile.
         self._work: asyncio.Task[None] | None = None
         self._unread: list[bytes] = []
         # What is done while reading goes on.
         self._beside: set[asyncio.Task[None]] = set()
-        self._closing = False
         # Bytes that the node counts as held for this socket, and the part of them that waits for a token.
         self._held = 0
         self._waiting = 0
@@ -106,10 +68,6 @@ class WebSocket(asyncio.Protocol):
         self._heard = True
         self._asked = Uptake(0, 0)
         self._begun = 0
-        self.write: Callable[[bytes], None] = _discard
-        """See `Outlet.write`."""
-        self.backlog: Callable[[], int] = _nothing
-        """See `Outlet.backlog`."""
 
     def serve(self, receive: Receive, silence: CloseCode, ended: Callable[[], None] | None = None) -> None:
         """Give every binary message to `receive`, and call `ended` once when the connection is over.
@@ -119,12 +77,6 @@ class WebSocket(asyncio.Protocol):
         self._receive = receive
         self._silence = silence
         self._ended = ended
-
-    def welcome(self) -> None:
-        """The peer has shown that it is one: its socket may stay open. Idempotent."""
-        if self._timer is not None and not self._closing:
-            self._timer.cancel()
-            self._timer = None
 
     def wait_for_token(self, size: int) -> None:
         """Count `size` bytes of messages as waiting for a token, in place of those before."""
@@ -150,14 +102,9 @@ class WebSocket(asyncio.Protocol):
     # The transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The transport is ours: start to wait for the first message."""
-        # uvloop's transports are asyncio's in all but their class.
-        self._transport = cast(asyncio.Transport, transport)
-        self.write = self._transport.write
-        self.backlog = self._transport.get_write_buffer_size
-        self._timer = self._loop.call_later(self._limits.handshake_seconds, self._says_nothing)
+        """See `Connection.connection_made`; from here on the socket counts as open."""
+        super().connection_made(transport)
         self._sockets.add(self)
-        self._counters.sockets_opened += 1
 
     def data_received(self, data: bytes) -> None:
         """Handle what came, or keep it until what is under way is done."""
@@ -186,29 +133,15 @@ class WebSocket(asyncio.Protocol):
                     self._wait(work, rest)
                     return
             self._wait_if_full()
-        except REFUSALS as error:
-            self._refuse(error)
         except Exception as error:
-            self._fault(error)
+            self._give_up(error)
 
-    def eof_received(self) -> None:
-        """The transport closes itself: nobody half-closes a WebSocket."""
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """The connection is over: call `ended`, and let go of everything."""
-        self._shut()
-        if self._timer is not None:
-            self._timer.cancel()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `Connection.connection_lost`; nothing more is done about what came."""
         if self._work is not None:
             self._work.cancel()
         self._sockets.discard(self)
-        self._end()
-
-    def pause_writing(self) -> None:
-        """Rooms look at the backlog themselves."""
-
-    def resume_writing(self) -> None:
-        """See `pause_writing`."""
+        super().connection_lost(exc)
 
     # Messages
 
@@ -239,10 +172,7 @@ class WebSocket(asyncio.Protocol):
         if frame.opcode == Opcode.PING:
             self.write(control(Opcode.PONG, frame.payload))
         elif frame.opcode == Opcode.CLOSE:
-            if not self._closing:
-                self.write(control(Opcode.CLOSE, frame.payload[:2]))
-            self._shut()
-            self._hang_up()
+            self._closed_by_peer(frame)
 
     def _count_held(self) -> None:
         held = self._reader.held + self._waiting
@@ -274,10 +204,8 @@ class WebSocket(asyncio.Protocol):
                 messages = self._reader.read(b"".join(self._unread))
                 self._unread.clear()
             self._count_held()
-        except REFUSALS as error:
-            self._refuse(error)
         except Exception as error:
-            self._fault(error)
+            self._give_up(error)
         self._work = None
         if not self._transport.is_closing():
             self._transport.resume_reading()
@@ -285,10 +213,8 @@ class WebSocket(asyncio.Protocol):
     async def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except REFUSALS as error:
-            self._refuse(error)
         except Exception as error:
-            self._fault(error)
+            self._give_up(error)
 
     @staticmethod
     async def _some_done(tasks: set[asyncio.Task[None]]) -> None:
@@ -315,25 +241,6 @@ class WebSocket(asyncio.Protocol):
                 return
 
     # Ends
-
-    def fail(self, error: Exception) -> None:
-        """See `Outlet.fail`: the connection ends with the error's close code and reason."""
-        self.close(answer(error).close_code, getattr(error, "reason", "the server made an error"))
-
-    def close(self, code: int, reason: str) -> None:
-        """Begin to close with this code. Idempotent: the first code stands."""
-        if self._closing:
-            return
-        self._counters.sockets_closed[str(int(code))] += 1
-        log.log(logging.DEBUG if code in PASSING else logging.INFO, "socket closed", extra={"code": code, "reason": reason})
-        self.write(close(code, reason))
-        self._shut()
-        self._limit_closing()
-
-    def abort(self) -> None:
-        """Drop the connection and what it has not taken."""
-        self._shut()
-        self._transport.abort()
 
     def evict(self, error: Exception) -> None:
         """Close with the error's code, and let go at once of all that is held for the peer. Nothing more is read."""
@@ -365,43 +272,11 @@ class WebSocket(asyncio.Protocol):
             self.close(CloseCode.TRY_LATER, "a message came too slowly; connect again, and send less at a time")
 
     def _shut(self) -> None:
-        """Nothing is written after a close frame, and what still comes is of no interest."""
-        self._closing = True
+        """What still comes is of no interest either."""
+        super()._shut()
         self._receive = _ignore
-        self.write = _discard
-        self.backlog = _nothing
         for task in self._beside:
             task.cancel()
-
-    def _hang_up(self) -> None:
-        """Read nothing more, and close the connection once the peer has taken all that was written, if it does in time."""
-        self._end()
-        self._limit_closing()
-        self._transport.close()
-
-    def _end(self) -> None:
-        """Whoever was served is told, and holds nothing any more."""
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended()
-
-    def _limit_closing(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(CLOSE_SECONDS, self.abort)
-
-    def _says_nothing(self) -> None:
-        self.close(self._silence, "nothing was said, or no token accepted, in time; send the handshake at once")
-
-    def _refuse(self, error: Exception) -> None:
-        self.fail(error)
-        if answer(error).close_code == CloseCode.FRAMING:
-            # Where the next frame begins is not known, so neither is where the peer's close frame would.
-            self._hang_up()
-
-    def _fault(self, error: Exception) -> None:
-        log.error("message not handled", exc_info=error)
-        self._refuse(error)
 
 
 def accept(request: web.Request) -> tuple[WebSocket, web.Response]:
@@ -418,11 +293,3 @@ def accept(request: web.Request) -> tuple[WebSocket, web.Response]:
 
 def _ignore(message: bytes) -> None:
     """Nobody is served."""
-
-
-def _discard(data: bytes) -> None:
-    """The connection has ended, or will once its close frame is answered."""
-
-
-def _nothing() -> int:
-    return 0

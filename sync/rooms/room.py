@@ -14,19 +14,17 @@ from sync.rooms.answers import Answer
 from sync.rooms.attendance import Attendance
 from sync.rooms.audience import SHARED_FRAMES, Audience
 from sync.rooms.cursor import LogCursor
-from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, RoomError, StoreUnavailable
+from sync.rooms.errors import DocumentUnreadable, Forbidden, LineageDiffers, RoomError
 from sync.rooms.inbox import Inbox
 from sync.rooms.intake import Arrival, Outcome
 from sync.rooms.limits import RoomLimits
+from sync.rooms.loading import Loading
 from sync.rooms.peer import Peer
 from sync.rooms.ports import NewEntries, NewPresence, News, PresenceWanted, Store
 from sync.rooms.pushed import Pushed, take
 from sync.rooms.services import NodeServices
 
 log = logging.getLogger(__name__)
-
-LOAD_AGAIN = 0.05
-"""Seconds until a document that could not be loaded is tried again, doubling to 2."""
 
 
 class Room:
@@ -41,7 +39,6 @@ class Room:
         "_due",
         "_greetings",
         "_joining",
-        "_left_at",
         "_limits",
         "_loading",
         "_loop",
@@ -89,8 +86,7 @@ class Room:
         self.journal = self.log.journal
         self.pins = 0
         self.used = self._loop.time()
-        self._left_at: bytes | None = None
-        self._loading: asyncio.Task[None] | None = None
+        self._loading = Loading(self.log, self._loop, self._came)
         self._greetings: list[Peer] = []
         self._joining: list[Peer] = []
         # The acknowledgements that go out with this turn.
@@ -157,9 +153,9 @@ class Room:
         if isinstance(news, NewEntries):
             if self.log.document is not None:
                 self.log.news(news)
-            elif len(self.audience) or self._loading is not None:
+            elif len(self.audience) or self._loading.under_way:
                 self.log.keep(news)
-                self._load()
+                self._loading.begin()
         elif isinstance(news, PresenceWanted):
             if self.attendance is not None:
                 self.attendance.tell_nodes()
@@ -227,7 +223,7 @@ class Room:
         document = self.log.document
         if document is None:
             if self.inbox or self._joining or self._greetings:
-                self._load()
+                self._loading.begin()
             return
         self.used = self._loop.time()
         if self.inbox:
@@ -258,7 +254,7 @@ class Room:
         if self.log.error is not None:
             self.audience.lagging.clear()
         elif document is None:
-            self._load()
+            self._loading.begin()
         else:
             for peer in self.audience.drained():
                 self._catch_up(peer, document)
@@ -353,60 +349,31 @@ class Room:
             if self.log.document is not None:
                 self.used = self._loop.time()
                 return self.log.document
-            self._load()
-            assert self._loading is not None
-            await asyncio.shield(self._loading)
+            await self._loading.ended()
         raise self.log.error
 
     def _proceed(self) -> None:
         self._schedule(self)
 
-    def _load(self) -> None:
-        if self._loading is None:
-            self._loading = self._loop.create_task(self._load_from_store())
-
-    async def _load_from_store(self) -> None:
-        try:
-            moved = await self._moved_by_load()
-        except RoomError as error:
-            self.fail(error)
-        except Exception:
-            log.exception("document not loaded", extra={"document": self.name})
-            self.fail(DocumentUnreadable("the server made an error while loading the document"))
-        else:
-            if moved and self._left_at is not None:
-                self.audience.lag([peer for peer in self.audience if peer.live], self._left_at)
-                self._node.lags(self)
-            self._left_at = None
-            self.log.follow_kept()
-            self._schedule(self)
-        finally:
-            self._loading = None
-
-    async def _moved_by_load(self) -> bool:
-        """`LogCursor.load`. Whoever was in the room before the document left memory waits for a store that is away."""
-        delay = LOAD_AGAIN
-        while True:
-            try:
-                return await self.log.load()
-            except StoreUnavailable as error:
-                if self._left_at is None:
-                    raise
-                log.warning("document not loaded yet", extra={"document": self.name, "reason": error.reason})
-            await asyncio.sleep(delay)
-            delay = min(2.0, delay * 2)
+    def _came(self, left_at: bytes | None) -> None:
+        """The document is in memory; peers who stayed since it left lack what others appended since."""
+        if left_at is not None:
+            self.audience.lag([peer for peer in self.audience if peer.live], left_at)
+            self._node.lags(self)
+        self.log.follow_kept()
+        self._schedule(self)
 
     def catch_up_with_store(self, head: int) -> None:
         """The store has the log up to number `head`: read on that far, and tell the peers, if there are any."""
         if self.log.document is not None:
             self.log.read_on(head)
         elif len(self.audience):
-            self._load()
+            self._loading.begin()
 
     @property
     def resting(self) -> bool:
         """Whether the document is not in memory and nothing is under way."""
-        return self.log.document is None and self._loading is None and not self.log.reading and not self.pins
+        return self.log.document is None and not self._loading.under_way and not self.log.reading and not self.pins
 
     def unload(self, now: float) -> bool:
         """Let the document leave memory if it was not used for a while and all of it is durable."""
@@ -422,7 +389,7 @@ class Room:
         ):
             return False
         if len(self.audience):
-            self._left_at = self.log.document.state_vector()
+            self._loading.left(self.log.document.state_vector())
         self.log.document = None
         self.audience.forget_catch_ups()
         self._deltas.clear()
@@ -435,8 +402,7 @@ class Room:
     def close(self) -> None:
         """Let nothing of the room go on: nobody uses it any more."""
         self.log.close()
-        if self._loading is not None:
-            self._loading.cancel()
+        self._loading.cancel()
         self.inbox.clear()
         if self.attendance is not None:
             self.attendance.close()

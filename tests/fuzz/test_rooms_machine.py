@@ -314,7 +314,7 @@ async def abandon(rooms: Rooms) -> None:
     """Let nothing of these rooms run any more, as when their process dies: no commit, no goodbye."""
     mine = {rooms.committer.task, *rooms._tasks}
     for room in rooms:
-        mine |= {task for task in (room._loading, room.log._reading) if task is not None}
+        mine |= {task for task in (room._loading._task, room.log._reading) if task is not None}
     for task in mine:
         task.cancel()
     await asyncio.gather(*mine, return_exceptions=True)

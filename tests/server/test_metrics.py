@@ -4,6 +4,7 @@ from dataclasses import fields
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from server.figures import Figure
 from server.metrics import CONTENT_TYPE, Counters, Metrics
 
 
@@ -50,6 +51,14 @@ def test_levels_and_totals_are_read_through_what_was_registered() -> None:
     shown = scraped(metrics)
     assert shown["ebbtide_rooms"] == ("gauge", "Open documents.", 2)
     assert shown["ebbtide_commits_total"] == ("counter", "Transactions.", 20)
+
+
+def test_figures_that_a_part_says_of_itself_are_shown_by_their_kind() -> None:
+    metrics = Metrics(Counters())
+    metrics.show([Figure("open", "Whether it is open.", lambda: True), Figure("dropped", "Lost.", lambda: 3, total=True)])
+    shown = scraped(metrics)
+    assert shown["ebbtide_open"] == ("gauge", "Whether it is open.", 1)
+    assert shown["ebbtide_dropped_total"] == ("counter", "Lost.", 3)
 
 
 def test_refusals_are_told_apart_by_their_code() -> None:

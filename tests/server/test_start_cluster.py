@@ -14,7 +14,8 @@ import pytest
 from pymongo import MongoClient
 
 from server.stores.errors import StoreUnusable
-from server.stores.mongo_client import Row, demand_durability
+from server.stores.mongo_database import Row
+from server.stores.mongo_demands import demand_durability
 from tests.harness.mongod import Member, ReplicaSet
 from tests.harness.redis_server import RedisServer
 from tests.harness.server_process import ServerProcess

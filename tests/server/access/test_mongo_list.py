@@ -19,7 +19,8 @@ from server.access.errors import RevocationNotSpread
 from server.access.mongo_list import CLOSE_SECONDS, MongoList, open_mongo_list
 from server.access.revocations import Kind, Revocation, Revocations
 from server.stores.errors import StoreUnusable
-from server.stores.mongo_client import Mongo, MongoOptions, connect
+from server.stores.mongo_client import MongoOptions, connect
+from server.stores.mongo_database import Mongo
 from sync.rooms.errors import StoreUnavailable
 from tests.harness.mongod import ReplicaSet
 

@@ -123,6 +123,16 @@ async def test_edits_cross_where_redis_was_never_there(url: str, tmp_path: Path)
         await node.close()
 
 
+async def test_its_figures_say_which_way_news_comes(nodes: tuple[Node, Node], redis: RedisServer) -> None:
+    one, _ = nodes
+    assert one.either is not None
+    figures = {figure.name: figure.read for figure in one.either.figures()}
+    assert (figures["bus_healthy"](), figures["change_stream_open"]()) == (True, False)
+    redis.kill()
+    await one.streams()
+    assert (figures["bus_healthy"](), figures["change_stream_open"]()) == (False, True)
+
+
 @pytest.mark.parametrize("way", ["killed", "stopped"])
 async def test_the_stream_stands_in_for_redis_and_ends_when_it_is_back(
     nodes: tuple[Node, Node], redis: RedisServer, way: str

@@ -15,8 +15,9 @@ from pymongo.read_concern import ReadConcern
 
 from server.bus.mongo import CLOSE_SECONDS, UNTOLD, MongoBus
 from server.stores.mongo import MongoStore
-from server.stores.mongo_client import Mongo, MongoOptions, Row, connect
-from server.stores.mongo_log import block_row
+from server.stores.mongo_blocks import block_row
+from server.stores.mongo_client import MongoOptions, connect
+from server.stores.mongo_database import Mongo, Row
 from sync.rooms.ports import Append, Appended, Bus, Draft, NewEntries, NewPresence, News
 from tests.contracts.bus import Connect, Ear, EntriesContract
 from tests.harness.mongod import ReplicaSet

@@ -16,7 +16,8 @@ from pymongo.errors import NetworkTimeout
 from server.bus.local import LocalBus
 from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore, open_mongo
-from server.stores.mongo_client import Mongo, MongoOptions
+from server.stores.mongo_client import MongoOptions
+from server.stores.mongo_database import Mongo
 from server.stores.mongo_feed import Feed
 from sync.rooms.answers import Answer
 from sync.rooms.errors import RoomError, StoreUnavailable

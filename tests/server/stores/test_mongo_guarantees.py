@@ -17,7 +17,9 @@ from server.bus.mongo import MongoBus
 from server.stores import mongo_client
 from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore
-from server.stores.mongo_client import MongoOptions, Row, connect, demand_durability, demand_guarantees
+from server.stores.mongo_client import MongoOptions, connect
+from server.stores.mongo_database import Row
+from server.stores.mongo_demands import demand_durability, demand_guarantees
 from sync.rooms.ports import Append, Draft
 from tests.contracts.store.logs import fill
 from tests.harness.mongod import ReplicaSet

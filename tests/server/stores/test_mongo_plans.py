@@ -17,9 +17,11 @@ from server.access import mongo_list
 from server.access.mongo_list import open_mongo_list
 from server.access.revocations import Kind, Revocation, Revocations
 from server.bus.mongo import MongoBus
-from server.stores import mongo, mongo_feed, mongo_log, mongo_snapshots
+from server.stores import mongo, mongo_appender, mongo_ends, mongo_feed, mongo_floors, mongo_reader, mongo_snapshots
 from server.stores.mongo import MongoStore
-from server.stores.mongo_client import COLLECTIONS, Mongo, MongoOptions, connect
+from server.stores.mongo_client import MongoOptions, connect
+from server.stores.mongo_database import Mongo
+from server.stores.mongo_demands import COLLECTIONS
 from sync.rooms.ports import Adoption, Append, Appended, Conflict, Draft
 from tests.contracts.store.logs import aged, fill, numbered
 from tests.server.stores.mongo_backend import MongoBackend
@@ -34,7 +36,8 @@ Call = tuple[str, int]
 def calls_in_source() -> set[Call]:
     """All of the server's calls on a collection but those at start, which are made anew with every `connect`."""
     calls: set[Call] = set()
-    for module in (mongo, mongo_feed, mongo_list, mongo_log, mongo_snapshots, sys.modules[MongoBus.__module__]):
+    stores = (mongo, mongo_appender, mongo_ends, mongo_feed, mongo_floors, mongo_reader, mongo_snapshots)
+    for module in (*stores, mongo_list, sys.modules[MongoBus.__module__]):
         path = str(module.__file__)
         for node in ast.walk(ast.parse(Path(path).read_text())):
             match node:
@@ -114,7 +117,7 @@ async def test_every_query_goes_by_an_index(backend: MongoBackend, monkeypatch: 
         Appended(3),
     ]
     with monkeypatch.context() as patched:
-        patched.setattr(one._log, "_has_block", afterwards)
+        patched.setattr(one._floors, "_has_block", afterwards)
         assert await one.adopt([Adoption("theirs", 7, [], "L")]) == [Conflict(0, "")]
     await one.load("a")
     await one.read("a", 2, 10)
@@ -157,7 +160,7 @@ async def test_every_query_goes_by_an_index(backend: MongoBackend, monkeypatch: 
 
 
 async def afterwards(document: str, session: object) -> bool:
-    """For `Log._has_block`: somebody's block comes in between."""
+    """For `Floors._has_block`: somebody's block comes in between."""
     return session is None
 
 

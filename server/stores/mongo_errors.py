@@ -1,0 +1,37 @@
+"""What the errors of MongoDB's driver mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pymongo.errors import ConnectionFailure, PyMongoError, ServerSelectionTimeoutError
+
+from sync.rooms.errors import StoreUnavailable
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Let no `PyMongoError` out: raises `StoreUnavailable` in its place."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise StoreUnavailable(reason_of(error)) from error
+
+
+def reason_of(error: PyMongoError) -> str:
+    """What happened, in one line."""
+    if isinstance(error, ServerSelectionTimeoutError):
+        return f"no MongoDB that can be written to answers: {line_of(error)}"
+    if isinstance(error, ConnectionFailure):
+        return f"the connection to MongoDB failed: {line_of(error)}"
+    return f"MongoDB refused: {line_of(error)}"
+
+
+def line_of(error: Exception) -> str:
+    """What the driver says of it, in one line of at most 200 characters."""
+    # The drivers append the whole topology, and bulk errors the documents.
+    line = str(error).partition("\n")[0].partition(" (configured timeouts")[0]
+    for noise in (", Timeout:", ", full error:"):
+        line = line.partition(noise)[0]
+    return line[:200]
