@@ -25,8 +25,11 @@ log = logging.getLogger(__name__)
 READ_PAGE = 1000
 """Entries read from the store at a time."""
 
-NEWS_KEPT = 100
-"""News that are kept while the store is asked; what comes beyond it is read too."""
+KEPT_BYTES = 16 << 10
+"""News of a document that are kept while the store is asked: what a few people type in a second. What goes beyond is read."""
+
+KEPT_OVERHEAD = 200
+"""Bytes that news take beside their entries, about."""
 
 
 class Snapshot(NamedTuple):
@@ -49,9 +52,11 @@ class LogCursor:
         "_behind",
         "_failed",
         "_follow",
+        "_kept",
+        "_kept_bytes",
         "_limits",
-        "_news",
         "_reading",
+        "_said",
         "_since_snapshot",
         "_since_snapshot_bytes",
         "_snapshot",
@@ -97,8 +102,10 @@ class LogCursor:
         self.created = False
         """Whether the document is known to be in the store."""
         self._reading: asyncio.Task[None] | None = None
-        # What came while the store was asked.
-        self._news: list[NewEntries] = []
+        # What came while the store was asked, and up to which number others were said to have appended then.
+        self._kept: list[NewEntries] = []
+        self._kept_bytes = 0
+        self._said: float = 0
         self._appending = False
         # The number up to which others are known to have appended, while an append of ours is under way.
         self._behind: float = 0
@@ -247,16 +254,21 @@ class LogCursor:
 
     def keep(self, news: NewEntries) -> None:
         """Hold on to what another node says until the store has answered: its answer may end before these entries."""
-        if len(self._news) < NEWS_KEPT:
-            self._news.append(news)
+        self._said = max(self._said, news.after + len(news.drafts))
+        size = sum([len(draft.update) for draft in news.drafts])
+        if self._kept_bytes + size <= KEPT_BYTES:
+            self._kept.append(news)
+            self._kept_bytes += size + KEPT_OVERHEAD
 
     def follow_kept(self) -> None:
         """The store has answered: take in what was said meanwhile."""
-        kept, self._news = self._news, []
+        kept, said = self._kept, self._said
+        self._kept, self._kept_bytes, self._said = [], 0, 0
         if not self.journal.in_flight:
             # Otherwise the next append finds out.
             for news in kept:
                 self.news(news)
+            self.read_on(said)
 
     def read_on(self, head: float) -> None:
         """Read what others appended up to number `head`, unless it is known; then go on appending.
@@ -267,7 +279,9 @@ class LogCursor:
             self._behind = max(self._behind, head)
             return
         self._behind = 0
-        if head > self.journal.head and self._reading is None and self.document is not None and self.error is None:
+        if self._reading is not None:
+            self._said = max(self._said, head)
+        elif head > self.journal.head and self.document is not None and self.error is None:
             self._reading = asyncio.get_running_loop().create_task(self._read_to(head))
 
     async def _read_to(self, head: float) -> None:

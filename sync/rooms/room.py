@@ -418,7 +418,9 @@ class Room:
         """Apply what others appended, which is durable, and tell our peers."""
         document = self.log.document
         assert document is not None
-        self.used = self._loop.time()
+        if len(self.audience):
+            # Where nobody listens any more, others' edits are no reason to hold the document.
+            self.used = self._loop.time()
         outcomes = document.apply_all(updates, logged=True)
         for outcome in outcomes:
             if isinstance(outcome, CrdtError):

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from server.bus.local import LocalBus
+from sync.rooms.cursor import KEPT_BYTES
 from sync.rooms.limits import RoomLimits
-from sync.rooms.ports import Draft, NewEntries
+from sync.rooms.ports import Draft, NewEntries, Stored
 from tests.sync.rooms.kit import PATIENCE, Node, edits, node
 
 ALONE = RoomLimits(poll_interval=60)
@@ -149,3 +150,39 @@ async def test_news_of_a_document_that_nobody_reads_load_nothing(tmp_path: Path)
         await writer.acknowledged(update)
         assert room.resting
         await (await other.client()).holds("a")
+
+
+async def test_news_that_are_too_large_to_be_kept_are_read(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (one, other):
+        reader, writer = await other.client(), await one.client()
+        room = other.rooms.open("d")
+        assert room.unload(math.inf)
+        other.store.loads.clear()
+        room.catch_up_with_store(1)
+        size = KEPT_BYTES // 4
+        for letter in "abcdefgh":
+            update = writer.edit(letter * size)
+            writer.send(update)
+            await writer.acknowledged(update)
+        assert sum(len(draft.update) for news in room.log._kept for draft in news.drafts) <= KEPT_BYTES
+        # The store is asked before it has them.
+        other.store.stale = Stored()
+        other.store.loads.set()
+        async with asyncio.timeout(PATIENCE):
+            while not other.store.stale_loads:
+                await asyncio.sleep(0.01)
+        other.store.stale = None
+        await reader.holds("".join(letter * size for letter in "abcdefgh"))
+
+
+async def test_a_document_that_nobody_reads_leaves_memory_although_others_write(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (one, other):
+        await other.pull()
+        room, writer = other.rooms.open("d"), await one.client()
+        room.used = -math.inf
+        update = writer.edit("a")
+        writer.send(update)
+        async with asyncio.timeout(PATIENCE):
+            while not room.journal.head:
+                await asyncio.sleep(0.01)
+        assert room.unload(asyncio.get_running_loop().time())
