@@ -43,7 +43,8 @@ INTENTS = ""
 
 ENTRY_OVERHEAD = 64
 """Of an entry in a block, beside its bytes and names; more than it is."""
-_END: Row = {"_id": {"s": int}, "c": int, "l": str}
+_COUNTED: Row = {"_id": {"s": int}, "c": int}
+_END: Row = {**_COUNTED, "l": str}
 _BLOCK: Row = {**_END, "t": int, "e": list}
 """What a block has, and of which types."""
 
@@ -351,7 +352,12 @@ class Log:
     async def _keys_under(self, document: str, goal: int) -> list[Row]:
         """The keys of the oldest blocks that end at or before `goal`, some at a time."""
         blocks = self._mongo.log.find(_blocks(document, MinKey(), goal), {"c": 1}).sort("_id", 1).limit(COMPACTION_STEP)
-        return [block["_id"] async for block in blocks if block["_id"]["s"] + block["c"] - 1 <= goal]
+        under = []
+        async for block in blocks:
+            check_kinds(document, block, _COUNTED)
+            if block["_id"]["s"] + block["c"] - 1 <= goal:
+                under.append(block["_id"])
+        return under
 
 
 def check_kinds(document: str, row: Row, kinds: Row) -> None:
