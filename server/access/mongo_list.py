@@ -33,6 +33,9 @@ COMPARE_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 """Between two attempts to open the stream, and after a comparison: each stream that opens is followed by one."""
 
+SPREAD_SECONDS = 3.0
+"""How long who revokes waits for MongoDB: less than an election may take, since to send the same again costs nothing."""
+
 CLOSE_SECONDS = 1.0
 """How long the end of a stream may take to tell a MongoDB that does not answer."""
 
@@ -92,15 +95,17 @@ class MongoList:
     async def spread(self, revocation: Revocation) -> None:
         """See `Carrier.spread`: a majority has the entry on disk, and every node on this MongoDB learns it.
 
-        Where that fails, this node writes the entry when MongoDB is back.
+        Where that fails, or takes longer than `SPREAD_SECONDS`, this node writes the entry when MongoDB is back.
         """
         try:
-            # As long as a majority may take.
-            async with asyncio.timeout(2 * self._mongo.timeout):
+            async with asyncio.timeout(SPREAD_SECONDS):
                 await self._write([revocation])
         except _AWAY as error:
             log.warning("revocation not written", extra={"reason": _reason(error)})
-            raise RevocationNotSpread("MongoDB cannot be written to") from None
+            # A MongoDB that was only slow opens no new stream, after which the entry would be written.
+            self._due.set()
+            hangs = isinstance(error, TimeoutError)
+            raise RevocationNotSpread("MongoDB does not answer" if hangs else "MongoDB cannot be written to") from None
 
     async def close(self) -> None:
         """See `Carrier.close`."""

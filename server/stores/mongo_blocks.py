@@ -21,9 +21,10 @@ ENTRY_OVERHEAD = 64
 INTENTS = ""
 """The document that intents are filed under. No real one has this name."""
 
-END: Row = {"_id": {"s": int}, "c": int, "l": str}
+COUNTED: Row = {"_id": {"s": int}, "c": int}
+END: Row = {**COUNTED, "l": str}
 BLOCK: Row = {**END, "t": int, "e": list}
-"""What a block has, and of which types; `END` is what says where it ends."""
+"""What a block has, and of which types; `COUNTED` is what says where it ends, and `END` of which lineage too."""
 
 Put = Append | Adoption
 

@@ -18,6 +18,7 @@ from pymongo.errors import PyMongoError
 
 from server.stores.mongo_blocks import INTENTS, check_kinds, key_range
 from server.stores.mongo_database import Mongo, Row
+from sync.rooms.errors import StoreCorrupted
 from sync.rooms.ports import Adoption, Append, Change, Changes
 
 log = logging.getLogger(__name__)
@@ -35,10 +36,15 @@ a minute."""
 
 CHUNK = 1000
 _LARGEST = 2**63 - 1
+_NUMBER: Row = {"$type": ["int", "long"]}
+_BLOCK: Row = {"c": int, "l": str}
+"""What numbering has to know of a block."""
 
 
 class Feed:
-    """Numbers appends. Methods raise `PyMongoError`, and `StoreCorrupted` for a record without a head; the store translates."""
+    """Numbers appends. Methods raise `PyMongoError`, and `changes` `StoreCorrupted` for a record without a head; the store
+    translates. A document of which a block or the record is damaged is left out elsewhere: it stops nobody else.
+    """
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
@@ -52,6 +58,8 @@ class Feed:
         self._blocked_until = 0.0
         self._heads: dict[str, int] = {}
         self._seen: int | None = None
+        # Of whose damage the log has been told.
+        self._damaged: set[str] = set()
 
     def intent(self, batch: Sequence[Append | Adoption]) -> Row:
         """The row to be written before the blocks of `batch`."""
@@ -88,13 +96,13 @@ class Feed:
                 clock = await self._mongo.meta.find_one({"_id": "clock"})
                 self._seen = clock["number"] if clock else 0
             async for row in find({"number": {"$gt": self._seen}}, {"head": 1, "number": 1}).sort("number", 1):
-                if row["_id"] in self._heads:
-                    self._heads[row["_id"]] = _head(row)
+                if row["_id"] in self._heads and self._is_sound(row["_id"], row, {"head": int}):
+                    self._heads[row["_id"]] = row["head"]
                 self._seen = max(self._seen, row["number"])
             unknown = [document for document in documents if document not in self._heads]
             self._heads.update(dict.fromkeys(unknown, 0))
             for start in range(0, len(unknown), CHUNK):
-                wanted = {"_id": {"$in": unknown[start : start + CHUNK]}, "head": {"$exists": True}}
+                wanted = {"_id": {"$in": unknown[start : start + CHUNK]}, "head": _NUMBER}
                 self._heads.update({row["_id"]: row["head"] async for row in find(wanted, {"head": 1})})
             # What is no longer asked for is forgotten.
             self._heads = {document: self._heads[document] for document in documents}
@@ -145,10 +153,9 @@ class Feed:
         for place, (document, first) in enumerate(pair for intent in intents for pair in intent["of"]):
             firsts.setdefault(document, {})[first] = place
         # The latest block says where a log ends. It is there, unless its append was refused or goes on.
-        ends = await self._ends([(document, max(places)) for document, places in firsts.items()])
-        ends |= await self._ends(
-            [(document, first) for document, places in firsts.items() if document not in ends for first in places]
-        )
+        ends, damaged = await self._ends([(document, max(places)) for document, places in firsts.items()])
+        other = firsts.keys() - ends.keys() - damaged
+        ends |= (await self._ends([(document, first) for document in other for first in firsts[document]]))[0]
         # The latest commit decides the place.
         ordered = sorted(ends, key=lambda document: firsts[document][ends[document][0]])
         heads = {document: ends[document][1:] for document in ordered}
@@ -167,22 +174,40 @@ class Feed:
                 return {}
         return {name: heads[name][0] for name in unnumbered}
 
-    async def _ends(self, blocks: Sequence[tuple[str, int]]) -> dict[str, tuple[int, int, str]]:
-        """By document the last of these blocks that is there: the numbers that it begins and ends at, and the lineage."""
+    async def _ends(self, blocks: Sequence[tuple[str, int]]) -> tuple[dict[str, tuple[int, int, str]], set[str]]:
+        """By document the last of these blocks that is there: the numbers that it begins and ends at, and the lineage.
+
+        And the documents that have a damaged one among them, which are left out: nobody can say where their logs end.
+        """
         ends: dict[str, tuple[int, int, str]] = {}
+        damaged: set[str] = set()
         for start in range(0, len(blocks), CHUNK):
             keys = [{"d": document, "s": first} for document, first in blocks[start : start + CHUNK]]
             async for row in self._mongo.log.find({"_id": {"$in": keys}}, {"c": 1, "l": 1}):
                 document, first = row["_id"]["d"], row["_id"]["s"]
+                if not self._is_sound(document, row, _BLOCK):
+                    damaged.add(document)
+                    continue
                 ends[document] = max(ends.get(document, (0, 0, "")), (first, first + row["c"] - 1, row["l"]))
-        return ends
+        return {document: end for document, end in ends.items() if document not in damaged}, damaged
+
+    def _is_sound(self, document: str, row: Row, kinds: Row) -> bool:
+        """Whether the row of the document is of these kinds (see `check_kinds`). The first that is not is logged."""
+        try:
+            check_kinds(document, row, kinds)
+        except StoreCorrupted as error:
+            if document not in self._damaged:
+                self._damaged.add(document)
+                log.error("document damaged in the store, others go on", extra={"document": document, "reason": error.reason})
+            return False
+        return True
 
     async def _unnumbered(self, heads: dict[str, tuple[int, str]], session: AsyncClientSession | None) -> list[str]:
         """Those of the documents whose record has a lower head, in order."""
         names = list(heads)
         known: dict[str, int] = {}
         for start in range(0, len(names), CHUNK):
-            wanted = {"_id": {"$in": names[start : start + CHUNK]}, "head": {"$exists": True}}
+            wanted = {"_id": {"$in": names[start : start + CHUNK]}, "head": _NUMBER}
             found = self._mongo.documents.find(wanted, {"head": 1}, session=session)
             known.update({row["_id"]: row["head"] async for row in found})
         return [name for name in names if known.get(name, 0) < heads[name][0]]

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from bson import MaxKey, MinKey
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from server.stores.mongo_blocks import blocks_between
+from server.stores.mongo_blocks import COUNTED, blocks_between, check_kinds
 from server.stores.mongo_database import Mongo, Row
 from server.stores.mongo_ends import Ends
 from sync.rooms.ports import Adoption
@@ -73,4 +73,9 @@ class Floors:
     async def _keys_under(self, document: str, goal: int) -> list[Row]:
         """The keys of the oldest blocks that end at or before `goal`, some at a time."""
         blocks = self._mongo.log.find(blocks_between(document, MinKey(), goal), {"c": 1}).sort("_id", 1).limit(COMPACTION_STEP)
-        return [block["_id"] async for block in blocks if block["_id"]["s"] + block["c"] - 1 <= goal]
+        under = []
+        async for block in blocks:
+            check_kinds(document, block, COUNTED)
+            if block["_id"]["s"] + block["c"] - 1 <= goal:
+                under.append(block["_id"])
+        return under

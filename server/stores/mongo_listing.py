@@ -23,7 +23,7 @@ class MongoListing:
         with translating():
             behind_intents = {"_id": {"$gt": {"d": INTENTS, "s": MaxKey()}}}
             async for block in self._mongo.log.find(behind_intents, {"c": 1}).sort("_id", 1):
-                yield Logged(block["_id"]["d"], _number(block["_id"]["s"]) + _number(block.get("c")) - 1)
+                yield Logged(block["_id"]["d"], _number(block["_id"]["s"]) + max(1, _number(block.get("c"))) - 1)
             async for record in self._mongo.documents.find({}, {"floor": 1, "snapshot.seq": 1}):
                 snapshot = record.get("snapshot")
                 kept = _number(snapshot.get("seq")) if isinstance(snapshot, dict) else 0

@@ -241,6 +241,25 @@ async def test_a_mongodb_that_hangs_holds_up_nobody_for_long(join: Join, url: st
         member.signal(signal.SIGCONT)
 
 
+async def test_who_revokes_is_answered_though_mongodb_hangs_and_others_learn_it_later(
+    join: Join, url: str, replica_set: ReplicaSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SPREAD_SECONDS", 0.5)
+    one, two = await join(url, PATIENCE), await join(url, PATIENCE)
+    ada = subject()
+    (member,) = replica_set.members
+    member.signal(signal.SIGSTOP)
+    try:
+        # Long before the driver gives up.
+        async with asyncio.timeout(PATIENCE / 2):
+            with pytest.raises(RevocationNotSpread, match="MongoDB does not answer"):
+                await one.revokes(ada)
+        assert set(two.revocations) == set()
+    finally:
+        member.signal(signal.SIGCONT)
+    await two.learns(ada)
+
+
 async def test_a_start_that_cannot_read_the_list_fails(join: Join, url: str) -> None:
     one = await join(url)
     failing: dict[str, Any] = {"configureFailPoint": "failCommand", "data": {"failCommands": ["delete"], "errorCode": 13}}
