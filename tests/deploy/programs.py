@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 
-from tests.harness.mongod import PARTS, PartMissing
+from tests.harness.program import PARTS, PartMissing
 from tests.harness.server_process import REPOSITORY
 
 

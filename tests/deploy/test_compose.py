@@ -21,7 +21,8 @@ from redis import Redis
 from server.config import Config
 from tests.deploy import programs
 from tests.deploy.settings import stop_seconds, told
-from tests.harness.mongod import PARTS, free_port, mongod_program
+from tests.harness.mongod import mongod_program
+from tests.harness.program import PARTS, free_port
 from tests.harness.server_process import REPOSITORY, ServerProcess
 
 NODES = ("node1", "node2")

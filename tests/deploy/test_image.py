@@ -23,7 +23,8 @@ import pytest
 
 from tests.deploy import container, programs
 from tests.deploy.dockerfile import Stage, stages
-from tests.harness.mongod import ReplicaSet, free_port
+from tests.harness.mongod import ReplicaSet
+from tests.harness.program import free_port
 from tests.harness.server_process import LISTENING, REPOSITORY
 
 BUILD, FINAL = stages()

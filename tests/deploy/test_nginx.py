@@ -16,8 +16,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from tests.harness.mongod import free_port
 from tests.harness.nginx import Nginx
+from tests.harness.program import free_port
 from tests.harness.server_process import ServerProcess
 
 SECRET = "0123456789abcdef" * 2

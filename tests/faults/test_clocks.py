@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.faults.cluster import Cluster
 from tests.faults.people import People, judge
-from tests.harness.mongod import PARTS, PartMissing
+from tests.harness.program import PARTS, PartMissing
 
 HOUR_MS = 3_600_000
 

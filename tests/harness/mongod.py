@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,15 +13,7 @@ from typing import Any, Self
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from tests.harness.server_process import REPOSITORY
-
-START_SECONDS = 60.0
-PARTS = REPOSITORY / ".stamps" / "parts"
-"""Where `make test` installs programs that only tests need."""
-
-
-class PartMissing(Exception):
-    """A program that the tests run against is not on this machine. `str()` says how to get it."""
+from tests.harness.program import PARTS, START_SECONDS, PartMissing, Program
 
 
 def mongod_program() -> Path:
@@ -36,77 +25,29 @@ def mongod_program() -> Path:
     raise PartMissing("there is no mongod: `make parts` installs one, EBBTIDE_MONGOD names another")
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Member:
-    """One mongod. Not started until `start`."""
+class Member(Program):
+    """One mongod."""
 
     def __init__(self, folder: Path, replica_set: str | None, settings: Sequence[str] = ()) -> None:
         """`settings` are further flags of mongod."""
-        self.folder = folder
-        self._settings = settings
-        self.port = free_port()
+        super().__init__(folder)
         self.address = f"127.0.0.1:{self.port}"
         """Where the others of its set, and clients, reach it."""
+        self._settings = settings
         self._replica_set = replica_set
-        self._process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def pid(self) -> int | None:
-        """Of its process; None when it does not run."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
-
-    def start(self) -> None:
-        """Start it on what its folder holds."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        command = [
+    def command(self) -> list[str]:
+        """See `Program.command`."""
+        return [
             str(mongod_program()), "--dbpath", str(self.folder), "--port", str(self.port), "--bind_ip", "127.0.0.1",
             "--wiredTigerCacheSizeGB", "0.5", "--setParameter", "enableTestCommands=1",
             "--setParameter", "diagnosticDataCollectionEnabled=false", "--nounixsocket", *self._settings,
+            *(["--replSet", self._replica_set] if self._replica_set else []),
         ]  # fmt: skip
-        if self._replica_set:
-            command += ["--replSet", self._replica_set]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
-
-    @property
-    def running(self) -> bool:
-        """Whether the process is there."""
-        return self.pid is not None
-
-    def signal(self, number: int) -> None:
-        """Send a signal, SIGSTOP and SIGCONT among them."""
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
     def client(self) -> MongoClient[dict[str, Any]]:
         """A connection to this member alone. The caller closes it."""
         return MongoClient("127.0.0.1", self.port, directConnection=True, serverSelectionTimeoutMS=2000)
-
-    def wait_until_it_answers(self) -> None:
-        """Return when it takes connections. Raises `TimeoutError` with the end of its log."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.running:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        tail = (self.folder / "log").read_text(errors="replace")[-2000:]
-        raise TimeoutError(f"mongod did not start:\n{tail}")
 
 
 class ReplicaSet:
@@ -129,7 +70,7 @@ class ReplicaSet:
     def start(self) -> None:
         """Start the members and wait until there is a primary."""
         for member in self.members:
-            member.start()
+            member.launch()
         for member in self.members:
             member.wait_until_it_answers()
         hosts = [{"_id": index, "host": member.address} for index, member in enumerate(self.members)]
@@ -157,8 +98,6 @@ class ReplicaSet:
     def stop(self) -> None:
         """End all members."""
         for member in self.members:
-            if member.running:
-                member.signal(signal.SIGCONT)
             member.kill()
 
     def __enter__(self) -> Self:

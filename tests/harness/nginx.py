@@ -5,20 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.harness.mongod import PartMissing, free_port
+from tests.harness.program import PartMissing, Program
 from tests.harness.server_process import REPOSITORY
 
 CONFIGURATION = REPOSITORY / "deploy" / "nginx" / "nginx.conf"
-START_SECONDS = 30.0
 PART = REPOSITORY / ".stamps" / "parts-nginx" / "usr" / "sbin" / "nginx"
 """Where `make test` puts one when there is none on the path."""
 
@@ -34,13 +28,11 @@ def nginx_program() -> Path:
     raise PartMissing("there is no nginx: `make parts` fetches one where apt-get is, EBBTIDE_NGINX names another")
 
 
-class Nginx:
-    """An nginx in front of the nodes on `ports`. A context manager: it runs inside."""
+class Nginx(Program):
+    """An nginx in front of the nodes on `ports`."""
 
     def __init__(self, folder: Path, ports: Sequence[int]) -> None:
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = free_port()
+        super().__init__(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "nginx.conf").write_text(self._configuration(ports))
 
@@ -49,55 +41,15 @@ class Nginx:
         """`http://...`, for clients."""
         return f"http://127.0.0.1:{self.port}"
 
-    @property
-    def logs(self) -> str:
-        """All that it has logged."""
-        return "".join(path.read_text(errors="replace") for path in self._folder.glob("*.log"))
-
     def check(self) -> str:
         """What `nginx -t` says of the configuration. Raises `subprocess.CalledProcessError` when it is no good."""
-        return subprocess.run([*self._command(), "-t"], capture_output=True, text=True, check=True).stderr
+        return subprocess.run([*self.command(), "-t"], capture_output=True, text=True, check=True).stderr
 
-    def start(self) -> None:
-        """Start it, and wait until it takes connections."""
-        with (self._folder / "access.log").open("ab") as out, (self._folder / "error.log").open("ab") as errors:
-            self._process = subprocess.Popen(self._command(), stdout=out, stderr=errors, process_group=0)
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.02)
-        raise TimeoutError(self.logs[-2000:])
-
-    def stop(self) -> None:
-        """End it and its workers."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            finally:
-                if self._process.poll() is None:
-                    os.killpg(self._process.pid, signal.SIGKILL)
-                    self._process.wait()
-                self._process = None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
-
-    def _command(self) -> list[str]:
+    def command(self) -> list[str]:
+        """See `Program.command`."""
         # Root's nginx has workers of another user, who may not enter the folders of tests.
         settings = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
-        folder = str(self._folder)
+        folder = str(self.folder)
         return [str(nginx_program()), "-p", folder, "-c", f"{folder}/nginx.conf", "-e", "stderr", "-g", settings]
 
     def _configuration(self, ports: Sequence[int]) -> str:
@@ -108,4 +60,4 @@ class Nginx:
         )
         assert replaced == 3
         assert text.count("listen 8080") == 1
-        return text.replace("listen 8080", f"listen 127.0.0.1:{self.port}").replace(" /tmp/", f" {self._folder}/")
+        return text.replace("listen 8080", f"listen 127.0.0.1:{self.port}").replace(" /tmp/", f" {self.folder}/")

@@ -8,7 +8,8 @@ from collections.abc import Hashable
 from pathlib import Path
 
 from tests.harness.connections import owns_port
-from tests.harness.mongod import START_SECONDS, Member, ReplicaSet
+from tests.harness.mongod import Member, ReplicaSet
+from tests.harness.program import START_SECONDS
 from tests.harness.proxy import Mode, Proxy
 from tests.harness.server_process import ServerProcess
 
@@ -60,7 +61,6 @@ class DividedSet(ReplicaSet):
                 member.signal(signal.SIGCONT)
             else:
                 member.start()
-                member.wait_until_it_answers()
         primary = self.primary()
         deadline = time.monotonic() + START_SECONDS
         with primary.client() as client:

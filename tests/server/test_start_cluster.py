@@ -94,13 +94,8 @@ def test_nobody_listens() -> None:
 
 
 def test_a_standalone_server(tmp_path: Path) -> None:
-    member = Member(tmp_path / "mongo", None)
-    member.start()
-    try:
-        member.wait_until_it_answers()
+    with Member(tmp_path / "mongo", None) as member:
         said = refusal(serving("--store", f"mongodb://{member.address}/db"))
-    finally:
-        member.kill()
     assert "is a standalone mongod" in said
     assert said.endswith("start it with --replSet and run rs.initiate()")
 

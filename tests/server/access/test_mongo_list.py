@@ -17,38 +17,26 @@ from server.access import mongo_list as module
 from server.access import revocations as bounds
 from server.access.errors import RevocationNotSpread
 from server.access.mongo_list import CLOSE_SECONDS, MongoList, open_mongo_list
-from server.access.revocations import Kind, Revocation, Revocations
+from server.access.revocations import Revocations
 from server.stores.errors import StoreUnusable
 from server.stores.mongo_client import MongoOptions, connect
 from server.stores.mongo_database import Mongo
 from sync.rooms.errors import StoreUnavailable
 from tests.harness.mongod import ReplicaSet
-
-PATIENCE = 30.0
-HOURS = 24
+from tests.server.access.kit import HOURS, PATIENCE, Node, check_a_mistake_of_ours, subject
 
 
-class Node:
+class OnMongo(Node):
     def __init__(self, mongo: Mongo, list_: MongoList, revocations: Revocations) -> None:
+        super().__init__(list_, revocations)
         self.mongo = mongo
-        self.list = list_
-        self.revocations = revocations
 
-    async def revokes(self, revocation: Revocation) -> None:
-        await self.list.spread(self.revocations.add(revocation))
-
-    async def learns(self, *revocations: Revocation) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not set(revocations) <= set(self.revocations):
-                await asyncio.sleep(0.02)
-
-    async def is_healthy(self, value: bool = True) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while self.list.healthy is not value:
-                await asyncio.sleep(0.02)
+    async def close(self) -> None:
+        await super().close()
+        await self.mongo.close()
 
 
-Join = Callable[..., Awaitable[Node]]
+Join = Callable[..., Awaitable[OnMongo]]
 Rows = Any
 
 
@@ -66,9 +54,9 @@ def _no_comparison_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def join(driver: str) -> AsyncIterator[Join]:
-    nodes: list[Node] = []
+    nodes: list[OnMongo] = []
 
-    async def join(address: str, patience: float = 5.0) -> Node:
+    async def join(address: str, patience: float = 5.0) -> OnMongo:
         mongo = await connect(f"{address}&heartbeatFrequencyMS=500", MongoOptions(driver=driver, timeout=patience))
         revocations = Revocations(HOURS, time.time, lambda call: None)
         try:
@@ -76,15 +64,13 @@ async def join(driver: str) -> AsyncIterator[Join]:
         except BaseException:
             await mongo.close()
             raise
-        nodes.append(Node(mongo, list_, revocations))
+        nodes.append(OnMongo(mongo, list_, revocations))
         await nodes[-1].is_healthy()
         return nodes[-1]
 
     yield join
     for node in nodes:
-        await node.list.close()
-        await node.list.close()
-        await node.mongo.close()
+        await node.close()
 
 
 @pytest.fixture
@@ -92,10 +78,6 @@ def rows(url: str) -> Iterator[Rows]:
     """The collection, as another hand has it."""
     with MongoClient[dict[str, Any]](url) as client:
         yield client.get_default_database().revocations
-
-
-def subject(name: str = "ada", at: float = 0.0) -> Revocation:
-    return Revocation(Kind.SUBJECT, name, at or float(int(time.time())))
 
 
 async def test_a_revocation_reaches_those_who_are_there_and_those_who_come(join: Join, url: str) -> None:
@@ -125,8 +107,8 @@ async def test_a_node_knows_all_before_it_serves(join: Join, url: str, driver: s
 async def test_the_later_time_stands_whoever_writes_last(join: Join, url: str, rows: Rows) -> None:
     one, two = await join(url), await join(url)
     now = float(int(time.time()))
-    await one.list.spread(subject(at=now))
-    await two.list.spread(subject(at=now - 100))
+    await one.carrier.spread(subject(at=now))
+    await two.carrier.spread(subject(at=now - 100))
     assert list(rows.find()) == [{"_id": "sada", "at": now}]
 
 
@@ -166,7 +148,7 @@ async def test_without_a_stream_entries_come_all_the_same(join: Join, url: str, 
         entry = subject()
         await one.revokes(entry)
         await two.learns(entry)
-        assert not two.list.healthy
+        assert not two.carrier.healthy
     finally:
         await one.mongo.client.admin.command(failing | {"mode": "off"})
     await two.is_healthy()
@@ -236,7 +218,7 @@ async def test_a_mongodb_that_hangs_holds_up_nobody_for_long(join: Join, url: st
         with pytest.raises(RevocationNotSpread):
             await one.revokes(subject())
         async with asyncio.timeout(CLOSE_SECONDS + 2):
-            await one.list.close()
+            await one.carrier.close()
     finally:
         member.signal(signal.SIGCONT)
 
@@ -317,16 +299,4 @@ async def test_a_mistake_of_ours_is_said_and_does_not_end_listening(
     join: Join, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, two = await join(url), await join(url)
-    await two.is_healthy()
-    learn = two.revocations.learn
-
-    def fails(revocation: Revocation) -> Any:
-        monkeypatch.setattr(two.revocations, "learn", learn)
-        raise KeyError("a mistake of ours")
-
-    monkeypatch.setattr(two.revocations, "learn", fails)
-    ada = subject()
-    await one.revokes(ada)
-    await two.learns(ada)
-    await two.is_healthy()
-    assert "a mistake of ours" in caplog.text
+    await check_a_mistake_of_ours(one, two, monkeypatch, caplog)

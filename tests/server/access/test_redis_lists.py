@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -16,32 +15,20 @@ from server.access import redis_lists as module
 from server.access.errors import RateLimited, RevocationNotSpread
 from server.access.rates import Rate, Rates
 from server.access.redis_lists import RedisLists, open_lists
-from server.access.revocations import Kind, Revocation, Revocations
+from server.access.revocations import Revocation, Revocations
 from tests.harness.redis_server import RedisServer
+from tests.server.access.kit import HOURS, PATIENCE, Node, check_a_mistake_of_ours, subject
 
-PATIENCE = 20.0
-HOURS = 24
 LIMIT = 10
 
 
-class Node:
+class OnRedis(Node):
     def __init__(self, lists: RedisLists, revocations: Revocations, rates: Rates) -> None:
-        self.lists = lists
-        self.revocations = revocations
+        super().__init__(lists, revocations)
         self.rates = rates
 
-    async def learns(self, *revocations: Revocation) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not set(revocations) <= set(self.revocations):
-                await asyncio.sleep(0.02)
 
-    async def is_healthy(self, value: bool = True) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while self.lists.healthy is not value:
-                await asyncio.sleep(0.02)
-
-
-Join = Callable[..., Awaitable[Node]]
+Join = Callable[..., Awaitable[OnRedis]]
 
 
 @pytest.fixture
@@ -59,22 +46,17 @@ async def client(redis: RedisServer) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def join(redis: RedisServer) -> AsyncIterator[Join]:
-    nodes: list[Node] = []
+    nodes: list[OnRedis] = []
 
-    async def join(prefix: str = "ebbtide", clock: Callable[[], float] = time.time) -> Node:
+    async def join(prefix: str = "ebbtide", clock: Callable[[], float] = time.time) -> OnRedis:
         revocations = Revocations(HOURS, clock, lambda call: None)
         rates = Rates(dict.fromkeys(Rate, LIMIT), clock)
-        nodes.append(Node(await open_lists(redis.url, prefix, revocations, rates, clock), revocations, rates))
+        nodes.append(OnRedis(await open_lists(redis.url, prefix, revocations, rates, clock), revocations, rates))
         return nodes[-1]
 
     yield join
     for node in nodes:
-        await node.lists.close()
-        await node.lists.close()
-
-
-def subject(name: str = "ada", at: float = 0.0) -> Revocation:
-    return Revocation(Kind.SUBJECT, name, at or float(int(time.time())))
+        await node.close()
 
 
 def revoked(node: Node, revocation: Revocation) -> Revocation:
@@ -84,7 +66,7 @@ def revoked(node: Node, revocation: Revocation) -> Revocation:
 async def test_a_revocation_reaches_those_who_are_there_and_those_who_come(join: Join) -> None:
     one, two = await join(), await join()
     entry = revoked(one, subject())
-    await one.lists.spread(entry)
+    await one.carrier.spread(entry)
     await two.learns(entry)
     three = await join()
     assert set(three.revocations) == {entry}, "it knows before it takes a connection"
@@ -95,8 +77,8 @@ async def test_a_revocation_reaches_those_who_are_there_and_those_who_come(join:
 async def test_the_later_time_stands_whoever_writes_last(join: Join, client: Redis) -> None:
     one, two = await join(), await join()
     now = float(int(time.time()))
-    await one.lists.spread(subject(at=now))
-    await two.lists.spread(subject(at=now - 100))
+    await one.carrier.spread(subject(at=now))
+    await two.carrier.spread(subject(at=now - 100))
     assert await client.zscore("ebbtide:revocations", "sada") == now
     assert set((await join()).revocations) == {subject(at=now)}
 
@@ -108,14 +90,14 @@ async def test_a_redis_that_was_restarted_empty_gets_it_all_back(
     one, two = await join(), await join()
     both = [subject(f"{number}") for number in range(10)]
     for entry in both:
-        await one.lists.spread(revoked(one, entry))
+        await one.carrier.spread(revoked(one, entry))
     await two.learns(*both)
     redis.kill()
     for node in (one, two):
         await node.is_healthy(False)
     alone = revoked(one, subject("while it was away"))
     with pytest.raises(RevocationNotSpread):
-        await one.lists.spread(alone)
+        await one.carrier.spread(alone)
     redis.start()
     await two.learns(alone)
     for node in (one, two):
@@ -130,7 +112,7 @@ async def test_what_redis_lost_without_a_word_is_written_again(
     monkeypatch.setattr(module, "COMPARE_SECONDS", 0.1)
     one = await join()
     entry = revoked(one, subject())
-    await one.lists.spread(entry)
+    await one.carrier.spread(entry)
     await client.flushall()
     async with asyncio.timeout(PATIENCE):
         while await client.zscore("ebbtide:revocations", "sada") != entry.at:
@@ -143,7 +125,7 @@ async def test_what_has_expired_is_neither_kept_nor_learnt(join: Join, client: R
     node = await join()
     assert {each.name for each in node.revocations} == {"new"}
     assert await client.zrange("ebbtide:revocations", 0, -1) == [b"snew"]
-    await node.lists.spread(revoked(node, subject()))
+    await node.carrier.spread(revoked(node, subject()))
     assert HOURS * 3600 <= await client.ttl("ebbtide:revocations") <= HOURS * 3600 + 60
 
 
@@ -152,10 +134,10 @@ async def test_a_redis_that_hangs_holds_up_nobody_for_long(join: Join, redis: Re
     redis.signal(signal.SIGSTOP)
     entry = revoked(one, subject())
     with pytest.raises(RevocationNotSpread):
-        await one.lists.spread(entry)
+        await one.carrier.spread(entry)
     await two.is_healthy(False)
     late = await join()
-    assert not late.lists.healthy
+    assert not late.carrier.healthy
     redis.signal(signal.SIGCONT)
     for node in (two, late):
         await node.learns(entry)
@@ -166,10 +148,10 @@ async def test_a_full_redis_is_said_and_the_others_hear_all_the_same(join: Join,
     await client.config_set("maxmemory", 1)
     entry = revoked(one, subject())
     with pytest.raises(RevocationNotSpread):
-        await one.lists.spread(entry)
+        await one.carrier.spread(entry)
     await two.learns(entry)
     await client.config_set("maxmemory", 0)
-    await one.lists.spread(entry)
+    await one.carrier.spread(entry)
 
 
 async def test_nodes_count_together(join: Join, client: Redis) -> None:
@@ -202,7 +184,7 @@ async def test_nodes_count_together(join: Join, client: Redis) -> None:
     assert 2 <= taken <= 3
 
 
-def takes(node: Node) -> bool:
+def takes(node: OnRedis) -> bool:
     try:
         node.rates.take(Rate.PUSHES, "ada")
     except RateLimited:
@@ -221,23 +203,11 @@ async def test_what_fails_while_it_is_closed_does_not_begin_again(join: Join, mo
     node = await join()
     await node.is_healthy()
     async with asyncio.timeout(PATIENCE):
-        await node.lists.close()
+        await node.carrier.close()
 
 
 async def test_a_mistake_of_ours_is_said_and_does_not_end_sharing(
     join: Join, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, two = await join(), await join()
-    await two.is_healthy()
-    learn = two.revocations.learn
-
-    def fails(revocation: Revocation) -> Any:
-        monkeypatch.setattr(two.revocations, "learn", learn)
-        raise KeyError("a mistake of ours")
-
-    monkeypatch.setattr(two.revocations, "learn", fails)
-    ada = revoked(one, subject())
-    await one.lists.spread(ada)
-    await two.learns(ada)
-    await two.is_healthy()
-    assert "a mistake of ours" in caplog.text
+    await check_a_mistake_of_ours(one, two, monkeypatch, caplog)

@@ -86,13 +86,8 @@ async def test_nobody_listens() -> None:
 
 
 async def test_a_standalone_server_is_refused(tmp_path: Path) -> None:
-    member = Member(tmp_path, None)
-    member.start()
-    try:
-        member.wait_until_it_answers()
+    with Member(tmp_path, None) as member:
         assert "standalone" in await refusal(f"mongodb://{member.address}/db")
-    finally:
-        member.kill()
 
 
 async def test_a_server_that_answers_no_more(replica_set: ReplicaSet, url: str) -> None:
