@@ -126,7 +126,7 @@ async def test_nobody_is_read_from_while_too_much_waits_for_the_store(server: Ru
         assert pending.held == held
     await acknowledged(socket, *updates)
     await acknowledged(other, *updates)
-    assert all(end._transport.is_reading() for end in ends)
+    await until(lambda: all(end._transport.is_reading() for end in ends))
     assert pending.held == 0
     assert await stored(server) == "x" * 60_000
     await socket.close()
