@@ -126,8 +126,8 @@ async def test_nobody_is_read_from_while_too_much_waits_for_the_store(server: Ru
         assert pending.held == held
     await acknowledged(socket, *updates)
     await acknowledged(other, *updates)
-    await until(lambda: all(end._transport.is_reading() for end in ends))
-    assert pending.held == 0
+    # What one sent reaches the other with the same bytes as an acknowledgement, so there may be something left to take in.
+    await until(lambda: not pending.held and all(end._transport.is_reading() for end in ends))
     assert await stored(server) == "x" * 60_000
     await socket.close()
     await other.close()
