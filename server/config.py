@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from server import values
 from server.options import ConfigError as ConfigError
-from server.options import Option, Usage, fields_from, option, options_of, read_settings
+from server.options import Option, Settings, Usage, fields_from, option, options_of, read_settings
 from server.values import KIB, MIB, is_loopback
 
 MIN_SECRET_BYTES = 32
@@ -187,6 +187,8 @@ _ISSUER = Option("--token-issuer", values.text, None, "the `iss` that tokens mus
 _AUDIENCE = Option("--token-audience", values.text, None, "the `aud` that tokens must carry")
 
 
+_DATA, _STORE = options_of(Config)["data"], options_of(Storage)["url"]
+
 _ALL = (
     *options_of(Config).values(),
     *options_of(Storage).values(),
@@ -211,7 +213,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     config = Config(
         **fields_from(Config, settings),
         limits=Limits(**fields_from(Limits, settings)),
-        storage=Storage(**fields_from(Storage, settings)),
+        storage=Storage(**fields_from(Storage, {**settings, _STORE.flag: store_address(settings)})),
         tokens=_tokens(settings, environ.get(_SECRET_VARIABLE)),
         access=Access(**fields_from(Access, settings)),
     )
@@ -295,16 +297,23 @@ def _refuse_forgetful(access: Access) -> None:
 
 
 def _refuse_unstorable(config: Config) -> None:
-    url = config.storage.url
-    if not url:
-        return
-    refuse_unknown_store(url)
-    if config.limits.max_update_bytes > MAX_MONGO_UPDATE:
+    if config.storage.url and config.limits.max_update_bytes > MAX_MONGO_UPDATE:
         raise ConfigError("--max-update-bytes may be 14MiB at most with MongoDB, whose documents have 16 MiB")
 
 
-def refuse_unknown_store(url: str) -> None:
-    """Raises `ConfigError` for a `--store` that names no kind of store."""
+def store_address(settings: Settings) -> str:
+    """The MongoDB that a command was told to use; "" for the SQLite in `--data`.
+
+    `--data` as a flag wins over `--store` as a variable: whoever writes it means that folder, in whatever environment.
+    Raises `ConfigError` where both are flags, and for an address that names no kind of store.
+    """
+    url: str = settings[_STORE.flag]
+    if settings.given.get(_DATA.flag) == _DATA.flag:
+        if settings.given.get(_STORE.flag) == _STORE.flag:
+            raise ConfigError(f"{_DATA.flag} and {_STORE.flag} name two stores: keep the one that you mean")
+        return ""
     # Never the address itself: it may hold a password.
-    if not url.startswith(("mongodb://", "mongodb+srv://")):
-        raise ConfigError("--store takes mongodb://HOST/DATABASE; without it, SQLite keeps everything in --data")
+    if url and not url.startswith(("mongodb://", "mongodb+srv://")):
+        source = settings.given[_STORE.flag]
+        raise ConfigError(f"{source} takes mongodb://HOST/DATABASE; without it, SQLite keeps everything in {_DATA.flag}")
+    return url

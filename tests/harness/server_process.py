@@ -34,9 +34,10 @@ class ServerProcess:
         `environ` is added to this process's environment, from which every EBBTIDE_* is taken away.
         """
         self.data = data
-        self._arguments = [*(["--open"] if open_to_all else []), "--data", str(data), *extra]
+        self._arguments = [*(["--open"] if open_to_all else []), *extra]
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("EBBTIDE_")}
-        self._environ |= environ or {}
+        # Not the flag, which would win over a store that `environ` names.
+        self._environ |= {"EBBTIDE_DATA": str(data), **(environ or {})}
         self._process: subprocess.Popen[str] | None = None
         # A file and not a pipe: nobody has to read it for the server to go on.
         self._errors = TemporaryFile()  # noqa: SIM115 - closed on the way out

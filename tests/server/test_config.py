@@ -39,6 +39,15 @@ def test_a_flag_wins_over_its_variable_and_a_variable_over_the_default() -> None
     assert (config.port, config.limits.max_rooms, config.open) == (0, 7, True)
 
 
+def test_a_folder_as_a_flag_wins_over_a_store_as_a_variable() -> None:
+    store = "mongodb://ebbtide:hunter2@db/x"
+    assert parse(["--open", "--data", "x"], {"EBBTIDE_STORE": store, "EBBTIDE_MAX_UPDATE_BYTES": "15MiB"}).storage.url == ""
+    assert parse(["--open", "--store", store], {"EBBTIDE_DATA": "x"}).storage.url == store
+    assert parse(["--open"], {"EBBTIDE_STORE": store, "EBBTIDE_DATA": "x"}).storage.url == store
+    line = refusal("--open", "--data", "x", "--store", store)
+    assert line == "--data and --store name two stores: keep the one that you mean"
+
+
 @pytest.mark.parametrize(("name", "address"), [("STORE", "mongodb://ebbtide:hunter2@db/x"), ("BUS", "redis://:hunter2@redis")])
 @pytest.mark.parametrize("spoilt", ["{}\n", "\x00{}", "http://{}" + "x" * 2_000, "ftp://{}"])
 def test_an_address_that_is_refused_is_not_repeated_since_it_may_hold_a_password(name: str, address: str, spoilt: str) -> None:
