@@ -154,6 +154,9 @@ def test_every_mistake_is_named(
         ("restore", str(tmp_path / "none"), *store): "there is no such folder",
         ("restore", folder, "--at", "yesterday", *store): "--at takes a time such as 2026-11-25T20:15:00Z",
         ("restore", folder, "--at", "2026-13-01", *store): "--at takes a time such as",
+        ("restore", folder, "--data", folder): f"{folder}: holds a backup; name another folder",
+        ("restore", folder, "--data", f"{folder}/{FILE}"): f"{folder}: holds a backup; name another folder",
+        ("copy", f"sqlite:{data}", f"sqlite:{folder}"): f"{folder}: holds a backup; name another folder",
         ("restore", folder, "--document", "nobody", "--data", str(tmp_path / "new")): "the backup has no document nobody",
         ("restore", folder, "--at", "2001-01-01", *store): "--beside into this one, whose own documents are left as they are",
         ("restore", folder, "--data", str(tmp_path / "other")): "the store is not empty: it has of its own; restore into",
@@ -173,6 +176,7 @@ def test_every_mistake_is_named(
         assert "secret" not in line
     assert not (tmp_path / "none").exists()
     assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "backup" / FILE).exists()
 
 
 async def test_a_disk_that_is_full(data: Path, tmp_path: Path) -> None:
