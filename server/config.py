@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from server import values
 from server.options import ConfigError as ConfigError
-from server.options import Option, Usage, fields_from, option, options_of, read_settings
+from server.options import Option, Settings, Usage, fields_from, option, options_of, read_settings
 from server.values import KIB, MIB, is_loopback
 
 MIN_SECRET_BYTES = 32
@@ -187,6 +186,9 @@ _ISSUER = Option("--token-issuer", values.text, None, "the `iss` that tokens mus
 _AUDIENCE = Option("--token-audience", values.text, None, "the `aud` that tokens must carry")
 
 
+_DATA, _OPEN, _BUS = (options_of(Config)[name] for name in ("data", "open", "bus"))
+_STORE = options_of(Storage)["url"]
+
 _ALL = (
     *options_of(Config).values(),
     *options_of(Storage).values(),
@@ -208,30 +210,32 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     `SystemExit(0)`.
     """
     settings = read_settings(_USAGE, argv, environ)
+    secret = environ.get(_SECRET_VARIABLE)
+    signers = [settings.given[each.flag] for each in (_SECRET_FILE, _KEY_FILE, _JWKS_URL) if settings[each.flag]]
+    signers += [_SECRET_VARIABLE] if secret else []
     config = Config(
         **fields_from(Config, settings),
         limits=Limits(**fields_from(Limits, settings)),
-        storage=Storage(**fields_from(Storage, settings)),
-        tokens=_tokens(settings, environ.get(_SECRET_VARIABLE)),
+        storage=Storage(**fields_from(Storage, {**settings, _STORE.flag: store_address(settings)})),
+        tokens=_tokens(settings, secret, signers),
         access=Access(**fields_from(Access, settings)),
     )
-    _refuse_unsafe(config)
-    _refuse_unstorable(config)
-    _refuse_forgetful(config.access)
+    _refuse_unsafe(config, settings, signers)
+    _refuse_unstorable(config, settings)
+    _refuse_forgetful(config.access, settings)
     if config.bus and not config.bus.startswith(("redis://", "rediss://")):
-        raise ConfigError("--bus takes redis://HOST:PORT; without it, nodes find each other's edits in the store")
+        source = settings.given[_BUS.flag]
+        raise ConfigError(f"{source} takes redis://HOST:PORT; without it, nodes find each other's edits in the store")
     return config
 
 
-def _tokens(settings: Mapping[str, Any], secret: str | None) -> Tokens:
+def _tokens(settings: Settings, secret: str | None, signers: Sequence[str]) -> Tokens:
+    """`signers` are the flags and variables that say what signs tokens."""
     secret_file, key_file = settings[_SECRET_FILE.flag], settings[_KEY_FILE.flag]
-    sources = [option.flag for option in (_SECRET_FILE, _KEY_FILE, _JWKS_URL) if settings[option.flag]]
-    if secret:
-        sources.append(_SECRET_VARIABLE)
-    if len(sources) > 1:
-        raise ConfigError(f"{' and '.join(sources)} exclude each other: keep the one that signs your tokens")
+    if len(signers) > 1:
+        raise ConfigError(f"{' and '.join(signers)} exclude each other: keep the one that signs your tokens")
     return Tokens(
-        secret=_secret(sources[0], secret, secret_file) if secret or secret_file else None,
+        secret=_secret(signers[0], secret, secret_file) if secret or secret_file else None,
         public_key=_public_key(key_file) if key_file else None,
         jwks_url=settings[_JWKS_URL.flag],
         issuer=settings[_ISSUER.flag],
@@ -272,39 +276,48 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _refuse_unsafe(config: Config) -> None:
-    tokens = config.tokens
-    signed = bool(tokens.secret or tokens.public_key or tokens.jwks_url)
-    if config.open and signed:
-        raise ConfigError("--open lets anyone in, so it excludes a source of tokens: drop one of the two")
-    if config.open and not is_loopback(config.host):
-        raise ConfigError(f"--open lets anyone in, so it refuses to listen on {config.host}: use --host 127.0.0.1")
-    if not config.open and not signed:
+def _refuse_unsafe(config: Config, settings: Settings, signers: Sequence[str]) -> None:
+    if config.open:
+        source = settings.given[_OPEN.flag]
+        if signers:
+            raise ConfigError(f"{source} lets anyone in, so it excludes {signers[0]}: drop one of the two")
+        if not is_loopback(config.host):
+            raise ConfigError(f"{source} lets anyone in, so it refuses to listen on {config.host}: use --host 127.0.0.1")
+    elif not signers:
         raise ConfigError(
             f"nobody could connect: say what signs your tokens ({_SECRET_FILE.flag}, {_KEY_FILE.flag} or "
             f"{_JWKS_URL.flag}), or try the server on this machine alone with --open"
         )
 
 
-def _refuse_forgetful(access: Access) -> None:
+def _refuse_forgetful(access: Access, settings: Settings) -> None:
     if access.token_hours is not None and access.token_hours > access.revocation_hours:
+        tokens, revocations = (settings.given.get(flag, flag) for flag in ("--token-hours", "--revocation-hours"))
         raise ConfigError(
             f"tokens of {access.token_hours} hours outlive their revocations of {access.revocation_hours}: "
-            "lower --token-hours, or raise --revocation-hours"
+            f"lower {tokens}, or raise {revocations}"
         )
 
 
-def _refuse_unstorable(config: Config) -> None:
-    url = config.storage.url
-    if not url:
-        return
-    refuse_unknown_store(url)
-    if config.limits.max_update_bytes > MAX_MONGO_UPDATE:
-        raise ConfigError("--max-update-bytes may be 14MiB at most with MongoDB, whose documents have 16 MiB")
+def _refuse_unstorable(config: Config, settings: Settings) -> None:
+    if config.storage.url and config.limits.max_update_bytes > MAX_MONGO_UPDATE:
+        source = settings.given["--max-update-bytes"]
+        raise ConfigError(f"{source} may be 14MiB at most with MongoDB, whose documents have 16 MiB")
 
 
-def refuse_unknown_store(url: str) -> None:
-    """Raises `ConfigError` for a `--store` that names no kind of store."""
+def store_address(settings: Settings) -> str:
+    """The MongoDB that a command was told to use; "" for the SQLite in `--data`.
+
+    `--data` as a flag wins over `--store` as a variable: whoever writes it means that folder, in whatever environment.
+    Raises `ConfigError` where both are flags, and for an address that names no kind of store.
+    """
+    url: str = settings[_STORE.flag]
+    if settings.given.get(_DATA.flag) == _DATA.flag:
+        if settings.given.get(_STORE.flag) == _STORE.flag:
+            raise ConfigError(f"{_DATA.flag} and {_STORE.flag} name two stores: keep the one that you mean")
+        return ""
     # Never the address itself: it may hold a password.
-    if not url.startswith(("mongodb://", "mongodb+srv://")):
-        raise ConfigError("--store takes mongodb://HOST/DATABASE; without it, SQLite keeps everything in --data")
+    if url and not url.startswith(("mongodb://", "mongodb+srv://")):
+        source = settings.given[_STORE.flag]
+        raise ConfigError(f"{source} takes mongodb://HOST/DATABASE; without it, SQLite keeps everything in {_DATA.flag}")
+    return url

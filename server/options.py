@@ -54,6 +54,14 @@ class Word(NamedTuple):
     optional: bool = False
 
 
+class Settings(dict[str, Any]):
+    """Flag, or name of a word -> value. `given` has what set an option: its flag, or its variable; nothing for a default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: dict[str, str] = {}
+
+
 class Usage(NamedTuple):
     """What a command can be told. `options` are flags and variables, `flags` have no variable.
 
@@ -83,8 +91,8 @@ def fields_from(cls: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: settings[each.flag] for name, each in options_of(cls).items()}
 
 
-def read_settings(usage: Usage, argv: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Flag, or name of a word -> value. `argv` has what follows the command, `environ` is the process's environment.
+def read_settings(usage: Usage, argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """What a command was told. `argv` has what follows the command, `environ` is the process's environment.
 
     Raises `ConfigError` for whatever cannot work, unknown options and variables included; `--help` prints and raises
     `SystemExit(0)`.
@@ -95,14 +103,17 @@ def read_settings(usage: Usage, argv: Sequence[str], environ: Mapping[str, str])
         if name.startswith(_PREFIX) and name not in known | _ELSEWHERE:
             raise ConfigError(f"unknown variable {name[:80]}{_hint(usage, name, sorted(known))}")
     given = _parsed(usage, argv)
-    settings: dict[str, Any] = {each.flag: () if each.repeatable else each.default for each in (*usage.options, *usage.flags)}
+    settings = Settings()
+    settings |= {each.flag: () if each.repeatable else each.default for each in (*usage.options, *usage.flags)}
     settings |= {word.name: None for word in usage.words}
     for variable, each in variables.items():
         if environ.get(variable):
             settings[each.flag] = _value(each, variable, environ[variable])
+            settings.given[each.flag] = variable
     for each in (*usage.options, *usage.flags):
         if each.flag in given:
             settings[each.flag] = _flag_value(each, given[each.flag])
+            settings.given[each.flag] = each.flag
     for word in usage.words:
         if given.get(word.name) is not None:
             settings[word.name] = _value(word, word.name, given[word.name])

@@ -27,6 +27,11 @@ _NAME = re.compile(r"(?!000000)[0-9]{6}\.ebb")
 INDEX = "index.sqlite"
 
 
+def is_backup(folder: Path) -> bool:
+    """Whether a folder holds a backup, or the beginning of one."""
+    return (folder / "000001.ebb").is_file()
+
+
 class Place(NamedTuple):
     """Where a frame begins."""
 

@@ -35,4 +35,5 @@ async def _back_up(location: Location, folder: Path, report: Report) -> int:
             count = archive.count()
             cursor = archive.progress.cursor
     new = f"{report.entries:,} new {'entry' if report.entries == 1 else 'entries'} of {documents(report.documents)}"
-    return finish(report, f"{folder}: {documents(count[0])}, {entries(count[1])}, up to change {cursor}; {new}")
+    held = f"{documents(count[0])}, {entries(count[1])}, up to change {cursor}"
+    return finish(report, f"backed up {location} into {folder}: {held}; {new}")

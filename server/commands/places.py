@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from server.addresses import without_secrets
 from server.archive.ports import LogListing
-from server.config import VARIABLES, Config, Storage, refuse_unknown_store
-from server.options import Option, Usage, Word, fields_from, options_of
+from server.config import VARIABLES, Config, Storage, store_address
+from server.options import Option, Settings, Usage, Word, fields_from, options_of
 from server.stores.opening import open_listing, open_store
 from sync.rooms.ports import Store
 
@@ -29,12 +30,13 @@ class Location:
         self._data = data
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Location:
+    def from_settings(cls, settings: Settings) -> Location:
         """What `--store` and `--data` say. Raises `ConfigError`."""
-        storage = storage_from(settings[_URL.flag], settings)
-        if storage.url:
-            refuse_unknown_store(storage.url)
-        return cls(storage, settings[options_of(Config)["data"].flag])
+        return cls(storage_from(store_address(settings), settings), settings[options_of(Config)["data"].flag])
+
+    def __str__(self) -> str:
+        """The folder, or the address without secrets."""
+        return without_secrets(self._storage.url) or str(self._data)
 
     @asynccontextmanager
     async def opened(self, *, must_exist: bool) -> AsyncIterator[Store]:

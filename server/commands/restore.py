@@ -47,7 +47,7 @@ async def _restore(location: Location, settings: Mapping[str, Any], report: Repo
     if at is not None and report.total and not report.documents:
         report.line(f"everything that was to be restored is newer than {_shown(at)}; nothing was")
     moment = f" as of {_shown(at)}" if at is not None else ""
-    return finish(report, f"restored{moment}: {report.counts()}")
+    return finish(report, f"restored{moment} into {location}: {report.counts()}")
 
 
 def _shown(milliseconds: int) -> str:

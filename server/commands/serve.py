@@ -19,6 +19,7 @@ from server.app import close_app, make_app
 from server.config import Config, parse
 from server.logs import configure
 from server.memory import deepen_stack
+from server.open_files import raise_limit, warn_of_limit
 from server.web.context import ROOMS, SOCKETS
 from server.web.runner import Runner
 from server.workers.meeting import make_meeting_place
@@ -49,6 +50,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     config = parse(argv, environ)
     configure(config.log_format, config.log_level)
     deepen_stack()
+    raise_limit()
     return _run(config) if config.workers == 1 else _run_workers(config)
 
 
@@ -187,6 +189,7 @@ def _why_no_folder(error: OSError) -> str:
 
 
 def _listening(config: Config, port: int) -> None:
+    warn_of_limit(config.limits.max_connections)
     host = f"[{config.host}]" if ":" in config.host else config.host
     print(f"ebbtide listening on http://{host}:{port}", flush=True)
 

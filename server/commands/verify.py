@@ -33,10 +33,10 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 async def _verify(location: Location, report: Report) -> int:
     async with location.opened(must_exist=True) as store, location.listed() as listing:
         await verify_store(store, listing, report)
-    return finish(report, f"verified: {report.counts()}")
+    return finish(report, f"verified {location}: {report.counts()}")
 
 
 async def _verify_backup(folder: Path, report: Report) -> int:
     with Archive(folder, write=False) as archive:
         await verify_archive(archive, report)
-    return finish(report, f"verified: {report.counts()}")
+    return finish(report, f"verified {folder}: {report.counts()}")

@@ -20,7 +20,7 @@ from server.addresses import without_secrets
 from server.stores.errors import StoreUnusable
 from server.stores.mongo_database import Mongo, Row
 from server.stores.mongo_demands import COLLECTIONS, demand_durability, demand_engine, demand_guarantees, demand_ours, prepare
-from server.stores.mongo_errors import line_of, reason_of
+from server.stores.mongo_errors import advice_on, line_of, reason_of
 from sync.rooms.errors import StoreUnavailable
 
 AUTHENTICATION_FAILED = 18
@@ -97,7 +97,7 @@ async def connect(url: str, options: MongoOptions, *, must_exist: bool = False) 
             raise StoreUnusable(place, "refuses the user or the password; see the rights in docs/operations.md") from None
         if isinstance(error, ConfigurationError):
             raise StoreUnusable(place, f"cannot be used: {line_of(error)}") from None
-        raise StoreUnavailable(f"{place}: {reason_of(error)}; see that it runs there, or correct --store") from None
+        raise StoreUnavailable(f"{place}: {reason_of(error)}; {advice_on(error)}") from None
     except BaseException:
         await mongo.close()
         raise

@@ -28,6 +28,16 @@ def reason_of(error: PyMongoError) -> str:
     return f"MongoDB refused: {line_of(error)}"
 
 
+def advice_on(error: PyMongoError) -> str:
+    """What to do when a MongoDB cannot be reached at the start."""
+    line = str(error)
+    if 'match selector "Primary()"' in line:
+        return "its members answer and none is the primary: run rs.initiate() if that was never done, or start the others"
+    if "available for replica set name" in line:
+        return "no mongod there is of that set: correct replicaSet= in --store, or start mongod with that --replSet"
+    return "see that it runs there, or correct --store"
+
+
 def line_of(error: Exception) -> str:
     """What the driver says of it, in one line of at most 200 characters."""
     # The drivers append the whole topology, and bulk errors the documents.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from server.archive.ports import LogListing
+from server.archive.segments import is_backup
 from server.config import Storage
 from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore
@@ -23,13 +24,16 @@ async def open_store(storage: Storage, data: Path, *, must_exist: bool = False) 
     """The store that `storage` and the data folder name; `data` may also be the database file itself.
 
     Raises `StoreUnusable` or `StoreUnavailable` when it cannot be opened, `StoreCorrupted` for a damaged file, and `OSError`
-    when the folder cannot be made. With `must_exist`, a store that is missing is not made: that is `StoreUnusable`.
+    when the folder cannot be made. With `must_exist`, a store that is missing is not made: that is `StoreUnusable`. Nor is one
+    made in a folder that holds a backup, which would be none any more.
     """
     if storage.url:
         return MongoStore(await connect_mongo(storage, must_exist=must_exist))
     path = data if data.suffix == ".sqlite" else data / FILE
     if not must_exist:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if is_backup(path.parent) and not path.exists():
+            raise StoreUnusable(path.parent, "holds a backup; name another folder, into which `ebbtide restore` puts it")
     elif not path.is_file():
         raise StoreUnusable(path, "there is no such database; name its folder with --data, or a MongoDB with --store")
     return await open_sqlite(path)

@@ -8,6 +8,7 @@ import logging
 from sync.rooms.cursor import LogCursor
 from sync.rooms.errors import RoomError, StoreCorrupted, StoreUnavailable
 from sync.rooms.ports import Append, Appended, Bus, NewEntries, Store
+from sync.rooms.store_health import Asked, StoreHealth
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,11 @@ class Committer:
     documents rest for a moment after an append.
     """
 
-    def __init__(self, store: Store, bus: Bus, retain: int | None) -> None:
+    def __init__(self, store: Store, bus: Bus, retain: int | None, health: StoreHealth) -> None:
         self._store = store
         self._bus = bus
         self._retain = retain
+        self._health = health
         self._waiting: dict[LogCursor, None] = {}
         self._work = asyncio.Event()
         self._closing = False
@@ -55,11 +57,14 @@ class Committer:
         self._alone: dict[LogCursor, None] = {}
         # Those that rest so that other nodes have a turn.
         self._resting: dict[LogCursor, None] = {}
-        self.healthy = True
-        """False from an append that failed until none has for `SETTLED_SECONDS`, or nothing is left to append."""
         self._settling: asyncio.TimerHandle | None = None
         self.commits = 0
         self.entries = 0
+
+    @property
+    def healthy(self) -> bool:
+        """False from an append that failed until none has for `SETTLED_SECONDS`, or nothing is left to append."""
+        return not self._health.failing(Asked.APPEND)
 
     def wake(self, cursor: LogCursor) -> None:
         """The cursor's room has something to append. Idempotent."""
@@ -91,9 +96,7 @@ class Committer:
             try:
                 results = await self._store.append(batch)
             except StoreUnavailable as error:
-                if self.healthy:
-                    log.error("store unavailable, edits wait", extra={"reason": error.reason})
-                self.healthy = False
+                self._health.failed(Asked.APPEND, error.reason)
                 if self._settling is not None:
                     self._settling.cancel()
                     self._settling = None
@@ -123,8 +126,7 @@ class Committer:
 
     def _settled(self) -> None:
         self._settling = None
-        self.healthy = True
-        log.info("store available again")
+        self._health.answered(Asked.APPEND)
 
     def _give_way(self, cursor: LogCursor, seconds: float) -> None:
         if not self._resting:

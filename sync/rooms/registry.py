@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 
 from crdt.presence import PresenceBudget
 from sync.rooms.answers import Answers
@@ -18,6 +19,7 @@ from sync.rooms.pending import PendingBytes
 from sync.rooms.ports import Bus, News, Store
 from sync.rooms.room import Room
 from sync.rooms.services import NodeServices
+from sync.rooms.store_health import Asked, StoreHealth
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,8 @@ class Rooms:
         self._rooms: dict[str, Room] = {}
         self._turning: list[Room] = []
         self._loop = asyncio.get_running_loop()
-        self.committer = Committer(store, bus, limits.keep_entries)
+        self.health = StoreHealth()
+        self.committer = Committer(store, bus, limits.keep_entries, self.health)
         self._lagging: dict[Room, None] = {}
         self._catch_ups = CatchUps(limits.catch_up_bytes)
         self.answers = Answers(limits.answer_bytes)
@@ -69,6 +72,7 @@ class Rooms:
                 (SWEEP_SECONDS, self._sweep),
                 (DRAIN_SECONDS, self._drain),
                 (limits.poll_interval, self._poll),
+                (limits.poll_interval, self._check_again),
             )
         ]
 
@@ -100,7 +104,7 @@ class Rooms:
         """Return when edits can be made durable. Raises `StoreUnavailable`."""
         if not self.committer.healthy:
             raise StoreUnavailable("the store did not take edits a moment ago")
-        await self.store.check()
+        await self._check()
 
     async def settle(self) -> None:
         """Return when everything applied is durable. Endless while the store is away: the caller sets a bound."""
@@ -204,13 +208,28 @@ class Rooms:
             self._bus.unsubscribe(room.name, self._news)
         room.close()
 
+    async def _check(self) -> None:
+        try:
+            await self.store.check()
+        except RoomError as error:
+            self.health.failed(Asked.CHECK, error.reason)
+            raise
+        self.health.answered(Asked.CHECK)
+
+    async def _check_again(self) -> None:
+        # Whoever asked may never ask again, and then the failure would stand for good.
+        if self.health.failing(Asked.CHECK):
+            with suppress(RoomError):
+                await self._check()
+
     async def _poll(self) -> None:
         rooms = dict(self._rooms)
         try:
             heads = await self.store.heads(rooms)
         except RoomError as error:
-            log.warning("store not polled", extra={"reason": error.reason})
+            self.health.failed(Asked.POLL, error.reason)
             return
+        self.health.answered(Asked.POLL)
 
         def catch_up(room: Room) -> None:
             if (head := heads.get(room.name, 0)) > room.journal.head:

@@ -50,9 +50,9 @@ async def test_backups_under_load_are_prefixes_and_lack_nothing_acknowledged(tmp
                 before = ledger.total
                 assert "12 documents" in await run("backup", str(folder), "--data", str(data))
                 assert ledger.total > before, "nothing was written meanwhile"
-                assert "verified: 12 documents" in await run("verify", str(folder))
+                assert f"verified {folder}: 12 documents" in await run("verify", str(folder))
                 if number == 0:
-                    assert "verified: 12 documents" in await run("verify", "--data", str(data))
+                    assert f"verified {data}: 12 documents" in await run("verify", "--data", str(data))
             writers.cancel()
             with suppress(asyncio.CancelledError):
                 await writers

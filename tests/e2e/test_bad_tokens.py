@@ -110,7 +110,8 @@ async def refusals(http: aiohttp.ClientSession, server: ServerProcess) -> dict[s
 
 
 async def test_an_operator_sees_who_is_refused_and_why(http: aiohttp.ClientSession, tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, open_to_all=False, environ=ENVIRON) as server:
+    # So few connections need no more open files than any machine permits: no line about that.
+    with ServerProcess(tmp_path, "--max-connections", "100", open_to_all=False, environ=ENVIRON) as server:
         for document, bad in (("mine", token(life=-1)), ("theirs", token()), ("", token())):
             async with http.ws_connect(f"{server.url}/ws/{document}", params={"token": bad}) as socket:
                 await end_of(socket)

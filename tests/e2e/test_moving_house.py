@@ -42,7 +42,7 @@ async def test_to_mongodb_and_back(replica_set: ReplicaSet, tmp_path: Path) -> N
         assert await contents(mongo) == expected
         verified = ebbtide("verify", "--store", url)
         assert verified.fine, verified
-        assert verified.out.startswith("verified: 24 documents, ")
+        assert verified.out.startswith(f"verified {replica_set.address}/house: 24 documents, ")
         # It is a store like any other: what is appended there goes on.
         head = expected["d2"][1]
         await mongo.append([Append("d2", head, [Draft(b"\x00\x00")], "d2")])

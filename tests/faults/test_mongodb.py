@@ -6,8 +6,10 @@ import asyncio
 import signal
 from collections.abc import Callable
 
+import aiohttp
 import pytest
 
+from tests.e2e.kit import PATIENCE, metrics
 from tests.faults.cluster import Cluster
 from tests.faults.people import People, audit, judge
 from tests.harness.mongod import Member
@@ -37,4 +39,25 @@ async def test_the_primary_goes_and_comes_back(cluster: Cluster, fault: str) -> 
         await people.exchange()
         await judge(people, cluster.urls, cluster.store, f"The primary is {fault}")
         assert not people.errors(), "somebody noticed more than a pause"
+    cluster.check_nodes()
+
+
+async def test_a_store_that_is_gone_while_nobody_writes_is_seen_to_be(cluster: Cluster) -> None:
+    async def until_all_say(healthy: int) -> None:
+        async with aiohttp.ClientSession() as http, asyncio.timeout(PATIENCE):
+            for node in cluster.nodes:
+                while f"\nebbtide_store_healthy {healthy}.0\n" not in await metrics(http, node):
+                    await asyncio.sleep(0.1)
+
+    await until_all_say(1)
+    for member in cluster.members.members:
+        member.kill()
+    await until_all_say(0)
+    await asyncio.to_thread(cluster.members.recover)
+    await until_all_say(1)
+    for node in cluster.nodes:
+        said = [line for line in node.errors.splitlines() if "store not polled" in line or "store available again" in line]
+        back = ["available again" in line for line in said]
+        # More often than once where the election is not the last.
+        assert back == [False, True] * max(1, len(back) // 2), said
     cluster.check_nodes()

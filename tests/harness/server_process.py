@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, Queue
 from tempfile import TemporaryFile
@@ -28,15 +29,25 @@ class ServerProcess:
     A context manager: started on the way in, killed on the way out. Its methods block for as long as they wait.
     """
 
-    def __init__(self, data: Path, *extra: str, open_to_all: bool = True, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *extra: str,
+        open_to_all: bool = True,
+        environ: dict[str, str] | None = None,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
         """`extra` are further flags of `serve`; a server that is not `open_to_all` needs a source of tokens among them.
 
-        `environ` is added to this process's environment, from which every EBBTIDE_* is taken away.
+        `environ` is added to this process's environment, from which every EBBTIDE_* is taken away. `prepare` is called in the
+        new process before it begins.
         """
         self.data = data
-        self._arguments = [*(["--open"] if open_to_all else []), "--data", str(data), *extra]
+        self._arguments = [*(["--open"] if open_to_all else []), *extra]
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("EBBTIDE_")}
-        self._environ |= environ or {}
+        # Not the flag, which would win over a store that `environ` names.
+        self._environ |= {"EBBTIDE_DATA": str(data), **(environ or {})}
+        self._prepare = prepare
         self._process: subprocess.Popen[str] | None = None
         # A file and not a pipe: nobody has to read it for the server to go on.
         self._errors = TemporaryFile()  # noqa: SIM115 - closed on the way out
@@ -93,6 +104,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
+            preexec_fn=self._prepare,
         )
         lines: Queue[str] = Queue()
         Thread(target=_forward, args=(self._process.stdout, lines), daemon=True).start()

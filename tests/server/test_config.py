@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from server.config import Config, ConfigError, Limits, parse
 
 SECRET = "0123456789abcdef" * 2
+KEYS = "https://id.example/keys"
 
 
 def public_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
@@ -37,6 +38,15 @@ def test_a_flag_wins_over_its_variable_and_a_variable_over_the_default() -> None
     environ = {"EBBTIDE_OPEN": "true", "EBBTIDE_PORT": "9000", "EBBTIDE_MAX_ROOMS": "7"}
     config = parse(["--port", "0"], environ)
     assert (config.port, config.limits.max_rooms, config.open) == (0, 7, True)
+
+
+def test_a_folder_as_a_flag_wins_over_a_store_as_a_variable() -> None:
+    store = "mongodb://ebbtide:hunter2@db/x"
+    assert parse(["--open", "--data", "x"], {"EBBTIDE_STORE": store, "EBBTIDE_MAX_UPDATE_BYTES": "15MiB"}).storage.url == ""
+    assert parse(["--open", "--store", store], {"EBBTIDE_DATA": "x"}).storage.url == store
+    assert parse(["--open"], {"EBBTIDE_STORE": store, "EBBTIDE_DATA": "x"}).storage.url == store
+    line = refusal("--open", "--data", "x", "--store", store)
+    assert line == "--data and --store name two stores: keep the one that you mean"
 
 
 @pytest.mark.parametrize(("name", "address"), [("STORE", "mongodb://ebbtide:hunter2@db/x"), ("BUS", "redis://:hunter2@redis")])
@@ -129,7 +139,25 @@ def test_open_takes_loopback_hosts(host: str) -> None:
 
 
 def test_open_excludes_tokens() -> None:
-    assert "--open" in refusal("--open", EBBTIDE_TOKEN_SECRET=SECRET)
+    said = "--open lets anyone in, so it excludes EBBTIDE_TOKEN_SECRET: drop one of the two"
+    assert refusal("--open", EBBTIDE_TOKEN_SECRET=SECRET) == said
+
+
+def test_what_conflicts_is_named_by_where_it_was_said(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    assert "it excludes EBBTIDE_TOKEN_SECRET_FILE: drop" in refusal("--open", EBBTIDE_TOKEN_SECRET_FILE=str(file))
+    assert "it excludes --token-secret-file: drop" in refusal("--open", "--token-secret-file", str(file))
+    assert "EBBTIDE_OPEN lets anyone in, so it excludes --jwks-url" in refusal("--jwks-url", KEYS, EBBTIDE_OPEN="1")
+    assert refusal("--host", "::", EBBTIDE_OPEN="1").startswith("EBBTIDE_OPEN lets anyone in, so it refuses to listen on ::")
+    both = refusal("--jwks-url", KEYS, EBBTIDE_TOKEN_SECRET_FILE=str(file))
+    assert both.startswith("EBBTIDE_TOKEN_SECRET_FILE and --jwks-url exclude each other")
+    forgetful = refusal("--jwks-url", KEYS, EBBTIDE_TOKEN_HOURS="48")
+    assert forgetful.endswith("lower EBBTIDE_TOKEN_HOURS, or raise --revocation-hours")
+    assert refusal("--open", EBBTIDE_STORE="postgres://h").startswith("EBBTIDE_STORE takes mongodb://HOST/DATABASE")
+    assert refusal("--open", EBBTIDE_BUS="amqp://h").startswith("EBBTIDE_BUS takes redis://HOST:PORT")
+    large = refusal("--open", "--store", "mongodb://h/d", EBBTIDE_MAX_UPDATE_BYTES="15MiB")
+    assert large.startswith("EBBTIDE_MAX_UPDATE_BYTES may be 14MiB at most")
 
 
 def test_the_secret_comes_from_its_variable_or_a_file(tmp_path: Path) -> None:

@@ -71,6 +71,21 @@ def test_a_database_that_is_none(tmp_path: Path) -> None:
     assert said.count("\n") == 1
 
 
+def test_a_data_folder_that_is_a_backup(tmp_path: Path) -> None:
+    async def make() -> None:
+        await (await open_sqlite(tmp_path / "ebbtide.sqlite")).close()
+
+    asyncio.run(make())
+    folder = tmp_path / "backup"
+    backup = [sys.executable, "-m", "server", "backup", str(folder), "--data", str(tmp_path)]
+    subprocess.run(backup, cwd=ROOT, capture_output=True, timeout=30, check=True)
+    held = sorted(folder.iterdir())
+    status, said = serve("--port", "0", "--data", str(folder))
+    place = f"ebbtide: {folder}: holds a backup"
+    assert (status, said) == (2, f"{place}; name another folder, into which `ebbtide restore` puts it\n")
+    assert sorted(folder.iterdir()) == held
+
+
 def test_a_backup_in_the_place_of_a_file(tmp_path: Path) -> None:
     async def make() -> None:
         await (await open_sqlite(tmp_path / "ebbtide.sqlite")).close()

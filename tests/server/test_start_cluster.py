@@ -100,6 +100,25 @@ def test_a_standalone_server(tmp_path: Path) -> None:
     assert said.endswith("start it with --replSet and run rs.initiate()")
 
 
+@pytest.mark.parametrize(
+    ("set_of_server", "options", "advice"),
+    [
+        ("rs0", "?replicaSet=rs0", "run rs.initiate() if that was never done, or start the others"),
+        ("rs0", "", "run rs.initiate() if that was never done, or start the others"),
+        (None, "?replicaSet=rs0", "correct replicaSet= in --store, or start mongod with that --replSet"),
+    ],
+)
+def test_a_server_that_is_in_no_replica_set(tmp_path: Path, set_of_server: str | None, options: str, advice: str) -> None:
+    member = Member(tmp_path / "mongo", set_of_server)
+    member.start()
+    try:
+        member.wait_until_it_answers()
+        said = refusal(serving("--store", f"mongodb://{member.address}/db{options}"))
+    finally:
+        member.kill()
+    assert said.endswith(advice)
+
+
 def test_a_server_that_keeps_nothing(tmp_path: Path) -> None:
     with ReplicaSet(tmp_path / "mongo", settings=("--storageEngine", "ephemeralForTest")) as replica_set:
         said = refusal(serving("--store", replica_set.url("db")))

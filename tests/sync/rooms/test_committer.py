@@ -71,7 +71,7 @@ async def test_a_store_that_fails_now_and_then_counts_as_away_until_it_has_staye
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(committer, "SETTLED_SECONDS", 0.5)
-    with caplog.at_level(logging.INFO, "sync.rooms.committer"):
+    with caplog.at_level(logging.INFO, "sync.rooms.store_health"):
         async with node(tmp_path) as here:
             writer = await here.client()
             await here.rooms.check()
