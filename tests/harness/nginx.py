@@ -54,9 +54,13 @@ class Nginx:
         """All that it has logged."""
         return "".join(path.read_text(errors="replace") for path in self._folder.glob("*.log"))
 
-    def check(self) -> str:
-        """What `nginx -t` says of the configuration. Raises `subprocess.CalledProcessError` when it is no good."""
-        return subprocess.run([*self._command(), "-t"], capture_output=True, text=True, check=True).stderr
+    def check(self, output: int = subprocess.PIPE) -> str:
+        """What `nginx -t` says of the configuration. Raises `subprocess.CalledProcessError` when it is no good.
+
+        `output` is the descriptor of its standard output.
+        """
+        command = [*self._command(), "-t"]
+        return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=True).stderr
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
