@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from server.app import close_app, make_app
+from server.commands.backup import USAGE
 from server.config import Config, ConfigError
+from server.options import read_settings
 from tests.deploy import programs
 from tests.deploy.dockerfile import stages
 from tests.deploy.settings import stop_seconds, told
@@ -24,6 +26,7 @@ VERSIONS = ("1.30", "1.37")
 """The oldest that has all that is used, and the newest with schemas here."""
 
 DUMMIES = {"EBBTIDE_STORE": "mongodb://ebbtide:secret@db/ebbtide?replicaSet=rs0", "EBBTIDE_BUS": "redis://:secret@redis:6379"}
+NAME = "app.kubernetes.io/name"
 Object = dict[str, Any]
 
 
@@ -51,6 +54,12 @@ class Objects:
         assert isinstance(container, dict)
         return container
 
+    @property
+    def backup(self) -> Object:
+        """The pod of a backup."""
+        pod: Object = self.one("CronJob")["spec"]["jobTemplate"]["spec"]["template"]
+        return pod
+
     def config(self) -> Config:
         """What the server reads from the ConfigMap that the container names, and a Secret with dummies."""
         sources = self.container["envFrom"]
@@ -75,7 +84,7 @@ def walk(value: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid(objects: Objects, version: str) -> None:
-    assert len(objects.all) == 10
+    assert len(objects.all) == 12
     for each in objects.all:
         assert kubernetes_validate.validate(each, version, strict=True) == version
 
@@ -111,9 +120,38 @@ def test_the_pod_is_confined(objects: Objects) -> None:
     assert container["resources"]["requests"].keys() == {"cpu", "memory"}
 
 
+def test_a_backup_is_as_confined_and_may_write_to_its_volume(objects: Objects) -> None:
+    server, backup = objects.pod["spec"], objects.backup["spec"]
+    (container,) = backup["containers"]
+    assert backup["securityContext"] == server["securityContext"] | {
+        "fsGroup": server["securityContext"]["runAsGroup"], "fsGroupChangePolicy": "OnRootMismatch"
+    }  # fmt: skip
+    assert container["securityContext"] == objects.container["securityContext"]
+    for name in ("automountServiceAccountToken", "serviceAccountName", "enableServiceLinks"):
+        assert backup[name] == server[name]
+    assert container["resources"]["limits"].keys() == {"memory"}
+
+
+def test_a_backup_finds_the_store_and_its_volume_and_is_alone_there(objects: Objects) -> None:
+    (container,) = objects.backup["spec"]["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "ebbtide"}}]
+    command, *words = container["args"]
+    assert command == "backup"
+    told = read_settings(USAGE, words, stages()[-1].pairs("ENV") | DUMMIES)
+    assert told["--store"] == DUMMIES["EBBTIDE_STORE"]
+    paths = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert str(told["FOLDER"]) == paths["backup"]
+    (claim,) = (
+        each["persistentVolumeClaim"]["claimName"] for each in objects.backup["spec"]["volumes"] if each["name"] == "backup"
+    )
+    assert claim == objects.one("PersistentVolumeClaim")["metadata"]["name"]
+    assert objects.one("CronJob")["spec"]["concurrencyPolicy"] == "Forbid"
+
+
 def test_images_are_pinned(objects: Objects) -> None:
     images = [each["image"] for each in walk(objects.all) if isinstance(each, dict) and "image" in each]
-    assert len(images) == 1
+    assert len(images) == 2
+    assert len(set(images)) == 1
     assert all(re.search(r"(:\d+\.\d+\.\d+|@sha256:[0-9a-f]{64})$", image) for image in images)
 
 
@@ -144,13 +182,18 @@ def test_selectors_match_the_pods(objects: Objects) -> None:
         deployment["selector"]["matchLabels"],
         objects.one("Service")["spec"]["selector"],
         objects.one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
-        objects.one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
         *(each["labelSelector"]["matchLabels"] for each in objects.pod["spec"]["topologySpreadConstraints"]),
     ]
-    assert len(selectors) == 6
+    assert len(selectors) == 5
+    backup = objects.backup["metadata"]["labels"]
     for selector in selectors:
         assert selector
         assert selector.items() <= labels.items()
+        # Or the Service would send clients to it, and the budget count it.
+        assert not selector.items() <= backup.items()
+    assert labels.keys() == backup.keys() == {NAME}
+    (expression,) = objects.one("NetworkPolicy")["spec"]["podSelector"]["matchExpressions"]
+    assert expression == {"key": NAME, "operator": "In", "values": [labels[NAME], backup[NAME]]}
 
 
 def test_a_rollout_takes_no_pod_away_before_another_is_ready(objects: Objects) -> None:
