@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -251,6 +252,19 @@ def test_the_network_lets_in_two_and_out_four(objects: Objects) -> None:
     ports = [sorted({port["port"] for port in rule["ports"]}) for rule in policy["egress"]]
     assert ports == [[27017], [6379], [53], [443]]
     assert all(rule["to"] for rule in policy["egress"])
+
+
+def test_the_example_of_a_store_outside_the_cluster_replaces_the_two_inside(tmp_path: Path) -> None:
+    example = re.findall(r"^#   (.*)$", (FOLDER / "base" / "network.yaml").read_text(), re.MULTILINE)
+    base = Path(os.path.relpath(FOLDER / "production", tmp_path.resolve()))
+    (tmp_path / "kustomization.yaml").write_text("\n".join(["resources:", f"  - {base}", "patches:", *example]))
+    rendered = yaml.safe_load_all(programs.run("kubectl", "kustomize", str(tmp_path)))
+    (policy,) = (each for each in rendered if each["kind"] == "NetworkPolicy")
+    assert kubernetes_validate.validate(policy, VERSIONS[0], strict=True)
+    before, after = Objects("production").one("NetworkPolicy")["spec"]["egress"], policy["spec"]["egress"]
+    assert [peer.keys() for rule in after[:2] for peer in rule["to"]] == [{"ipBlock"}] * 2
+    assert [rule["ports"][0]["port"] for rule in after[:2]] == [rule["ports"][0]["port"] for rule in before[:2]]
+    assert after[2:] == before[2:]
 
 
 async def routes(folder: Path) -> set[str]:
