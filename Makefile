@@ -22,8 +22,8 @@ say = @printf '==> %s\n' "$(1)"
 help:
 	@printf '%s\n' \
 	  'make serve   run the server on http://127.0.0.1:8080, open to this machine, data in ./data; ARGS="--port 8090" adds options' \
-	  'make test    run all tests' \
-	  'make check   lint, types and import rules, in seconds' \
+	  'make test    run all tests: about 12 minutes, and 350 MB to fetch the first time' \
+	  'make check   lint, types and import rules: seconds, and minutes the first time' \
 	  'make demo    two authors, offline and online, and a server that is killed half-way; TRACE=FILE replays a recording' \
 	  'make bench   measure beside other servers; ARGS=--help lists scenarios' \
 	  'make parts   install the programs that only the tests run, a mongod and a redis-server among them' \

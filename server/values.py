@@ -138,7 +138,10 @@ def origin(given: str) -> str:
 
 def origins(given: str) -> tuple[str, ...]:
     """Web origins, separated by commas; see `origin`."""
-    return tuple(origin(part.strip()) for part in given.split(","))
+    try:
+        return tuple(origin(part.strip()) for part in given.split(","))
+    except ValueError as error:
+        raise ValueError(f"{error}, or several with commas between") from None
 
 
 def url(given: str) -> str:

@@ -18,8 +18,11 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 from redis import Redis
 
+from server.commands.backup import USAGE
 from server.config import Config
+from server.options import read_settings
 from tests.deploy import programs
+from tests.deploy.dockerfile import stages
 from tests.deploy.settings import stop_seconds, told
 from tests.harness.mongod import mongod_program
 from tests.harness.program import PARTS, free_port
@@ -68,6 +71,11 @@ def test_the_server_takes_what_its_nodes_are_told(folder: Path, services: dict[s
     assert all(f"{member}:27017" in read.storage.url for member in MEMBERS)
     assert read.bus.endswith("@redis:6379")
     assert read.access.trust_proxy == 1
+
+
+def test_a_backup_in_the_place_of_a_node_finds_the_store(services: dict[str, Any]) -> None:
+    read = read_settings(USAGE, ["/backup"], {**stages()[-1].pairs("ENV"), **services["node1"]["environment"]})
+    assert read["--store"] == services["node1"]["environment"]["EBBTIDE_STORE"]
 
 
 @pytest.mark.parametrize("node", NODES)

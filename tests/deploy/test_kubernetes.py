@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 import yaml
 
 from server.app import close_app, make_app
+from server.commands.backup import USAGE
 from server.config import Config, ConfigError
+from server.options import read_settings
 from tests.deploy import programs
 from tests.deploy.dockerfile import stages
 from tests.deploy.settings import stop_seconds, told
@@ -24,6 +27,7 @@ VERSIONS = ("1.30", "1.37")
 """The oldest that has all that is used, and the newest with schemas here."""
 
 DUMMIES = {"EBBTIDE_STORE": "mongodb://ebbtide:secret@db/ebbtide?replicaSet=rs0", "EBBTIDE_BUS": "redis://:secret@redis:6379"}
+NAME = "app.kubernetes.io/name"
 Object = dict[str, Any]
 
 
@@ -51,6 +55,12 @@ class Objects:
         assert isinstance(container, dict)
         return container
 
+    @property
+    def backup(self) -> Object:
+        """The pod of a backup."""
+        pod: Object = self.one("CronJob")["spec"]["jobTemplate"]["spec"]["template"]
+        return pod
+
     def config(self) -> Config:
         """What the server reads from the ConfigMap that the container names, and a Secret with dummies."""
         sources = self.container["envFrom"]
@@ -75,7 +85,7 @@ def walk(value: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid(objects: Objects, version: str) -> None:
-    assert len(objects.all) == 10
+    assert len(objects.all) == 12
     for each in objects.all:
         assert kubernetes_validate.validate(each, version, strict=True) == version
 
@@ -111,9 +121,38 @@ def test_the_pod_is_confined(objects: Objects) -> None:
     assert container["resources"]["requests"].keys() == {"cpu", "memory"}
 
 
+def test_a_backup_is_as_confined_and_may_write_to_its_volume(objects: Objects) -> None:
+    server, backup = objects.pod["spec"], objects.backup["spec"]
+    (container,) = backup["containers"]
+    assert backup["securityContext"] == server["securityContext"] | {
+        "fsGroup": server["securityContext"]["runAsGroup"], "fsGroupChangePolicy": "OnRootMismatch"
+    }  # fmt: skip
+    assert container["securityContext"] == objects.container["securityContext"]
+    for name in ("automountServiceAccountToken", "serviceAccountName", "enableServiceLinks"):
+        assert backup[name] == server[name]
+    assert container["resources"]["limits"].keys() == {"memory"}
+
+
+def test_a_backup_finds_the_store_and_its_volume_and_is_alone_there(objects: Objects) -> None:
+    (container,) = objects.backup["spec"]["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "ebbtide"}}]
+    command, *words = container["args"]
+    assert command == "backup"
+    told = read_settings(USAGE, words, stages()[-1].pairs("ENV") | DUMMIES)
+    assert told["--store"] == DUMMIES["EBBTIDE_STORE"]
+    paths = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert str(told["FOLDER"]) == paths["backup"]
+    (claim,) = (
+        each["persistentVolumeClaim"]["claimName"] for each in objects.backup["spec"]["volumes"] if each["name"] == "backup"
+    )
+    assert claim == objects.one("PersistentVolumeClaim")["metadata"]["name"]
+    assert objects.one("CronJob")["spec"]["concurrencyPolicy"] == "Forbid"
+
+
 def test_images_are_pinned(objects: Objects) -> None:
     images = [each["image"] for each in walk(objects.all) if isinstance(each, dict) and "image" in each]
-    assert len(images) == 1
+    assert len(images) == 2
+    assert len(set(images)) == 1
     assert all(re.search(r"(:\d+\.\d+\.\d+|@sha256:[0-9a-f]{64})$", image) for image in images)
 
 
@@ -144,13 +183,18 @@ def test_selectors_match_the_pods(objects: Objects) -> None:
         deployment["selector"]["matchLabels"],
         objects.one("Service")["spec"]["selector"],
         objects.one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
-        objects.one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
         *(each["labelSelector"]["matchLabels"] for each in objects.pod["spec"]["topologySpreadConstraints"]),
     ]
-    assert len(selectors) == 6
+    assert len(selectors) == 5
+    backup = objects.backup["metadata"]["labels"]
     for selector in selectors:
         assert selector
         assert selector.items() <= labels.items()
+        # Or the Service would send clients to it, and the budget count it.
+        assert not selector.items() <= backup.items()
+    assert labels.keys() == backup.keys() == {NAME}
+    (expression,) = objects.one("NetworkPolicy")["spec"]["podSelector"]["matchExpressions"]
+    assert expression == {"key": NAME, "operator": "In", "values": [labels[NAME], backup[NAME]]}
 
 
 def test_a_rollout_takes_no_pod_away_before_another_is_ready(objects: Objects) -> None:
@@ -208,6 +252,19 @@ def test_the_network_lets_in_two_and_out_four(objects: Objects) -> None:
     ports = [sorted({port["port"] for port in rule["ports"]}) for rule in policy["egress"]]
     assert ports == [[27017], [6379], [53], [443]]
     assert all(rule["to"] for rule in policy["egress"])
+
+
+def test_the_example_of_a_store_outside_the_cluster_replaces_the_two_inside(tmp_path: Path) -> None:
+    example = re.findall(r"^#   (.*)$", (FOLDER / "base" / "network.yaml").read_text(), re.MULTILINE)
+    base = Path(os.path.relpath(FOLDER / "production", tmp_path.resolve()))
+    (tmp_path / "kustomization.yaml").write_text("\n".join(["resources:", f"  - {base}", "patches:", *example]))
+    rendered = yaml.safe_load_all(programs.run("kubectl", "kustomize", str(tmp_path)))
+    (policy,) = (each for each in rendered if each["kind"] == "NetworkPolicy")
+    assert kubernetes_validate.validate(policy, VERSIONS[0], strict=True)
+    before, after = Objects("production").one("NetworkPolicy")["spec"]["egress"], policy["spec"]["egress"]
+    assert [peer.keys() for rule in after[:2] for peer in rule["to"]] == [{"ipBlock"}] * 2
+    assert [rule["ports"][0]["port"] for rule in after[:2]] == [rule["ports"][0]["port"] for rule in before[:2]]
+    assert after[2:] == before[2:]
 
 
 async def routes(folder: Path) -> set[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -64,6 +67,22 @@ def test_the_configuration_is_good(tmp_path: Path) -> None:
     said = Nginx(tmp_path / "nginx", [1, 2]).check()
     assert "syntax is ok" in said
     assert "[emerg]" not in said
+
+
+def test_as_a_service_it_needs_no_output_that_can_be_opened(tmp_path: Path) -> None:
+    """A service's standard output is a socket. The configuration says which lines are others then."""
+    nginx = Nginx(tmp_path / "nginx", [1])
+    path = tmp_path / "nginx" / "nginx.conf"
+    reader, output = socket.socketpair()
+    with reader, output:
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            nginx.check(output.fileno())
+        assert "/dev/stdout" in caught.value.stderr
+        text, replaced = re.subn(r"\S+ \S+.*;( +)# as a service: (.*;)", r"\2", path.read_text())
+        assert replaced == 2
+        path.write_text(text.replace(" /run/", f" {tmp_path}/").replace(" /var/log/nginx/", f" {tmp_path}/"))
+        assert "syntax is ok" in nginx.check(output.fileno())
+    assert (tmp_path / "access.log").is_file()
 
 
 async def test_one_node_serves_a_document_and_each_serves_some(nginx: Nginx, http: aiohttp.ClientSession) -> None:

@@ -41,9 +41,13 @@ class Nginx(Program):
         """`http://...`, for clients."""
         return f"http://127.0.0.1:{self.port}"
 
-    def check(self) -> str:
-        """What `nginx -t` says of the configuration. Raises `subprocess.CalledProcessError` when it is no good."""
-        return subprocess.run([*self.command(), "-t"], capture_output=True, text=True, check=True).stderr
+    def check(self, output: int = subprocess.PIPE) -> str:
+        """What `nginx -t` says of the configuration. Raises `subprocess.CalledProcessError` when it is no good.
+
+        `output` is the descriptor of its standard output.
+        """
+        command = [*self.command(), "-t"]
+        return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=True).stderr
 
     def command(self) -> list[str]:
         """See `Program.command`."""

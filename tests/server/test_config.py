@@ -211,6 +211,10 @@ def test_origins_are_repeatable_and_spelt_as_browsers_do() -> None:
     )
 
 
+def test_origins_without_a_comma_are_refused_with_how_to_give_several() -> None:
+    assert "several with commas between" in refusal("--open", EBBTIDE_ORIGIN="https://a.example https://b.example")
+
+
 @pytest.mark.parametrize(
     ("config", "origin", "host", "admitted"),
     [
