@@ -11,6 +11,7 @@ from redis import Redis
 
 from tests.faults.cluster import Cluster
 from tests.faults.people import People, judge
+from tests.harness.observed import Observe
 from tests.harness.redis_server import RedisServer
 
 
@@ -35,7 +36,7 @@ FAULTS: dict[str, tuple[Callable[[RedisServer], None], Callable[[RedisServer], N
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_redis_goes_and_comes_back(cluster: Cluster, fault: str) -> None:
+async def test_redis_goes_and_comes_back(cluster: Cluster, fault: str, observe: Observe) -> None:
     begin, end = FAULTS[fault]
     async with People(cluster.urls) as people:
         await people.progress()
@@ -45,12 +46,12 @@ async def test_redis_goes_and_comes_back(cluster: Cluster, fault: str) -> None:
         await asyncio.to_thread(end, cluster.redis)
         await people.progress()
         await people.exchange()
-        await judge(people, cluster.urls, cluster.store, f"Redis is {fault}")
+        observe(f"Redis is {fault}: {await judge(people, cluster.urls, cluster.store)}")
         assert not people.errors(), "somebody noticed it"
     cluster.check_nodes()
 
 
-async def test_redis_refuses_connections_from_the_start(cluster: Cluster) -> None:
+async def test_redis_refuses_connections_from_the_start(cluster: Cluster, observe: Observe) -> None:
     cluster.redis.kill()
     for node in cluster.nodes:
         node.kill()
@@ -61,6 +62,6 @@ async def test_redis_refuses_connections_from_the_start(cluster: Cluster) -> Non
         await asyncio.to_thread(cluster.redis.start)
         await people.progress()
         await people.exchange()
-        await judge(people, cluster.urls, cluster.store, "Redis refuses connections from the start")
+        observe(f"Redis refuses connections from the start: {await judge(people, cluster.urls, cluster.store)}")
         assert not people.errors(), "somebody noticed it"
     cluster.check_nodes()
