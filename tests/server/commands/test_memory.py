@@ -115,4 +115,5 @@ async def test_memory_does_not_grow_with_the_data_of_a_mongodb(replica_set: Repl
         peaks.run("copy", f"sqlite:{place / 'data'}", url)
         peaks.run("verify", "--store", url)
         peaks.run("backup", str(place / "backup"), "--store", url)
+        peaks.run("restore", str(place / "backup"), "--store", replica_set.url(f"memory_restored_{times}"))
     peaks.demand_equal()
