@@ -126,7 +126,7 @@ async def test_the_disk_is_full(
             await people.progress()
             await until_ready(server)
             noticed = await judge(people, urls, lambda: open_sqlite(data / "ebbtide.sqlite"))
-            observe(f"The disk is full ({disk.__name__}), {'killed' if restarted else 'the server goes on'}: {noticed}")
+            observe(f"The disk is full ({disk.__name__}), the server {'is killed' if restarted else 'goes on'}: {noticed}")
             assert restarted or not people.errors(), "somebody noticed more than a pause"
         assert "Traceback" not in server.errors
 
