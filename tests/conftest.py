@@ -1,4 +1,4 @@
-"""What every suite shares: the editing traces, the server process, and a closing line that counts."""
+"""What every suite shares: the editing traces, the server process, what tests observed, and a closing line that counts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.observed import Observe, observed, observer
 from tests.harness.server_process import REPOSITORY, ServerProcess
 
 
@@ -26,6 +27,21 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     """A running open server with a store of its own."""
     with ServerProcess(tmp_path / "data") as process:
         yield process
+
+
+@pytest.fixture
+def observe(request: pytest.FixtureRequest) -> Observe:
+    """Tells whoever runs the tests a line, at the end."""
+    return observer(request.node)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests observed: a line each."""
+    lines = list(observed(report for reports in terminalreporter.stats.values() for report in reports))
+    if lines:
+        terminalreporter.section("observed")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(trylast=True)

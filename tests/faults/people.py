@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from tests.faults.editor import Editor, Noticed, edits_of
+from tests.faults.editor import Editor, edits_of
 from tests.faults.live import CollabEditor, QuietEditor, WebSocketEditor
 from tests.faults.pusher import PATIENCE_LOST, Pusher
 from tests.harness import oracle
@@ -88,11 +88,11 @@ async def audit(people: People, store: oracle.OpenStore) -> None:
     await oracle.audit(people.acknowledged, people, store, edits_of)
 
 
-async def judge(people: People, urls: Sequence[str], store: oracle.OpenStore, title: str) -> None:
+async def judge(people: People, urls: Sequence[str], store: oracle.OpenStore) -> str:
     """Wait until everything is acknowledged and everywhere, then look for what is lost, doubled or different.
 
-    `urls` are of nodes on which somebody comes in anew; `store` opens the store to read the log itself. Prints what users
-    noticed and how long it took to converge from here. Raises `AssertionError`.
+    `urls` are of nodes on which somebody comes in anew; `store` opens the store to read the log itself. Returns, in one line,
+    how long it took to converge from here and what users noticed. Raises `AssertionError`.
     """
     await people.all_acknowledged()
     newcomers = [
@@ -102,27 +102,20 @@ async def judge(people: People, urls: Sequence[str], store: oracle.OpenStore, ti
         people.join(newcomer.work)
     converged = await oracle.converge(people, [*people.editors, *newcomers], people)
     await audit(people, store)
-    print(f"\n{title}: converged in {converged:.2f} s after the last edit")
-    print(_noticed(people.editors))
+    return f"converged in {converged:.2f} s after the last edit; {_noticed(people.editors)}"
 
 
-def _noticed(editors: Iterable[Editor]) -> str:
-    lines = []
-    for kind in (WebSocketEditor, QuietEditor, CollabEditor, Pusher):
-        users = [editor for editor in editors if type(editor) is kind]
-        noticed = [user.noticed for user in users]
-        errors = sum((each.errors for each in noticed), Counter[str]())
-        lines.append(
-            f"  {kind.__name__}: {sum(len(user.acknowledged) for user in users)} edits, "
-            f"{sum(each.reconnects for each in noticed)} reconnects, "
-            f"longest without acknowledgement {_longest(noticed, 'longest_unacknowledged')}, "
-            f"without others' edits {_longest(noticed, 'longest_alone')}, errors {dict(errors) or 'none'}"
-        )
-    return "\n".join(lines)
-
-
-def _longest(noticed: Iterable[Noticed], what: str) -> str:
-    return f"{max(getattr(each, what) for each in noticed):.2f} s"
+def _noticed(editors: Sequence[Editor]) -> str:
+    """Of quiet people it does not count how long they heard nothing: they are quiet."""
+    noticed = [editor.noticed for editor in editors]
+    errors = sum((each.errors for each in noticed), Counter[str]())
+    unacknowledged = max(each.longest_unacknowledged for each in noticed)
+    alone = max(editor.noticed.longest_alone for editor in editors if not isinstance(editor, QuietEditor))
+    return (
+        f"{sum(len(editor.acknowledged) for editor in editors)} edits, the longest wait {unacknowledged:.2f} s for an "
+        f"acknowledgement and {alone:.2f} s for others' edits, {sum(each.reconnects for each in noticed)} reconnects, "
+        f"errors: {', '.join(f'{what}: {count}' for what, count in sorted(errors.items())) or 'none'}"
+    )
 
 
 def _line(editor: Editor) -> str:

@@ -8,7 +8,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -17,6 +17,7 @@ import pytest
 from server.stores.sqlite import open_sqlite
 from tests.faults.people import People, audit, judge
 from tests.harness.crowd import PATIENCE
+from tests.harness.observed import Observe
 from tests.harness.server_process import ServerDidNotStart, ServerProcess
 
 DISK_BYTES = 16 << 20
@@ -101,10 +102,12 @@ async def until_not_ready(server: ServerProcess) -> str:
 
 @pytest.mark.parametrize("disk", [small_disk, file_limit])
 @pytest.mark.parametrize("restarted", [False, True], ids=["goes on", "killed and started again"])
-async def test_the_disk_is_full(tmp_path: Path, disk: Callable[[Path], object], restarted: bool) -> None:
+async def test_the_disk_is_full(
+    tmp_path: Path, disk: Callable[[Path], AbstractContextManager[SmallDisk | FileLimit]], restarted: bool, observe: Observe
+) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    with disk(data) as full, ServerProcess(data) as server:  # type: ignore[attr-defined]
+    with disk(data) as full, ServerProcess(data) as server:
         urls = [server.url] * URLS_OF_THE_ONLY_NODE
         async with People(urls) as people:
             await people.progress()
@@ -122,7 +125,8 @@ async def test_the_disk_is_full(tmp_path: Path, disk: Callable[[Path], object], 
                 await asyncio.to_thread(server.start)
             await people.progress()
             await until_ready(server)
-            await judge(people, urls, lambda: open_sqlite(data / "ebbtide.sqlite"), "The disk is full")
+            noticed = await judge(people, urls, lambda: open_sqlite(data / "ebbtide.sqlite"))
+            observe(f"The disk is full ({disk.__name__}), the server {'is killed' if restarted else 'goes on'}: {noticed}")
             assert restarted or not people.errors(), "somebody noticed more than a pause"
         assert "Traceback" not in server.errors
 

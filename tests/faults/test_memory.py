@@ -15,6 +15,7 @@ from sync.protocol.messages import SyncUpdate
 from sync.protocol.yws import YWebSocket
 from tests.faults.cluster import Cluster
 from tests.harness.crowd import PATIENCE
+from tests.harness.observed import Observe
 from tests.harness.server_process import ServerProcess
 
 YWS = YWebSocket()
@@ -76,7 +77,7 @@ async def pending(server: ServerProcess) -> float:
     return float(found[1])
 
 
-async def test_memory_stays_bounded_while_the_store_is_away(cluster: Cluster) -> None:
+async def test_memory_stays_bounded_while_the_store_is_away(cluster: Cluster, observe: Observe) -> None:
     loop = asyncio.get_running_loop()
     with cluster.node("small", "--max-pending-bytes", str(LIMIT)) as node:
         floods, done = [Flood(f"{node.url}/ws/flood-{index}") for index in range(4)], asyncio.Event()
@@ -100,8 +101,8 @@ async def test_memory_stays_bounded_while_the_store_is_away(cluster: Cluster) ->
         assert held <= LIMIT + ONE_EDIT, "it took more than the edit that filled it"
         assert min(later) == max(later), "a node that was full took more"
         assert max(memory) - before <= GROWTH
-        print(
-            f"\nThe store was away for {AWAY_SECONDS:g} s: {held / 2**20:.1f} MiB waited, limit {LIMIT / 2**20:.1f}; "
+        observe(
+            f"The store was away for {AWAY_SECONDS:g} s: {held / 2**20:.1f} MiB waited, limit {LIMIT / 2**20:.1f}; "
             f"memory rose by {max(0, max(memory) - before) / 2**20:.1f} MiB; {sum(flood.acknowledged for flood in floods)} "
             f"edits of {EDIT_BYTES >> 10} KiB acknowledged"
         )

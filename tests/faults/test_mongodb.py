@@ -13,6 +13,7 @@ from tests.e2e.kit import PATIENCE, metrics
 from tests.faults.cluster import Cluster
 from tests.faults.people import People, audit, judge
 from tests.harness.mongod import Member
+from tests.harness.observed import Observe
 from tests.harness.partition import DividedSet
 
 Fault = Callable[[DividedSet, Member], None]
@@ -26,7 +27,7 @@ FAULTS: dict[str, Fault] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_the_primary_goes_and_comes_back(cluster: Cluster, fault: str) -> None:
+async def test_the_primary_goes_and_comes_back(cluster: Cluster, fault: str, observe: Observe) -> None:
     members = cluster.members
     async with People(cluster.urls) as people:
         await people.progress()
@@ -37,7 +38,7 @@ async def test_the_primary_goes_and_comes_back(cluster: Cluster, fault: str) -> 
         await asyncio.to_thread(members.recover)
         await people.progress()
         await people.exchange()
-        await judge(people, cluster.urls, cluster.store, f"The primary is {fault}")
+        observe(f"The primary is {fault}: {await judge(people, cluster.urls, cluster.store)}")
         assert not people.errors(), "somebody noticed more than a pause"
     cluster.check_nodes()
 

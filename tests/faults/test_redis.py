@@ -1,17 +1,27 @@
-"""Redis is killed, stopped, emptied, full or never there: people wait for nothing, and nodes converge through the store."""
+"""Redis is killed, stopped, emptied, full, slow or never there: people wait for nothing; nodes converge through the store."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 from redis import Redis
 
+from server.bus.redis_address import ANSWER_SECONDS
 from tests.faults.cluster import Cluster
 from tests.faults.people import People, judge
+from tests.harness.observed import Observe
+from tests.harness.proxy import Mode, Proxy
 from tests.harness.redis_server import RedisServer
+
+SLOW_SECONDS = 0.3
+"""Each way: there and back is less than nodes wait for an answer."""
+
+TOO_SLOW_SECONDS = 1.5 * ANSWER_SECONDS
+"""More than that, so that Redis counts as away although it answers."""
 
 
 def fill(redis: RedisServer) -> None:
@@ -35,7 +45,7 @@ FAULTS: dict[str, tuple[Callable[[RedisServer], None], Callable[[RedisServer], N
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_redis_goes_and_comes_back(cluster: Cluster, fault: str) -> None:
+async def test_redis_goes_and_comes_back(cluster: Cluster, fault: str, observe: Observe) -> None:
     begin, end = FAULTS[fault]
     async with People(cluster.urls) as people:
         await people.progress()
@@ -45,12 +55,12 @@ async def test_redis_goes_and_comes_back(cluster: Cluster, fault: str) -> None:
         await asyncio.to_thread(end, cluster.redis)
         await people.progress()
         await people.exchange()
-        await judge(people, cluster.urls, cluster.store, f"Redis is {fault}")
+        observe(f"Redis is {fault}: {await judge(people, cluster.urls, cluster.store)}")
         assert not people.errors(), "somebody noticed it"
     cluster.check_nodes()
 
 
-async def test_redis_refuses_connections_from_the_start(cluster: Cluster) -> None:
+async def test_redis_refuses_connections_from_the_start(cluster: Cluster, observe: Observe) -> None:
     cluster.redis.kill()
     for node in cluster.nodes:
         node.kill()
@@ -61,6 +71,32 @@ async def test_redis_refuses_connections_from_the_start(cluster: Cluster) -> Non
         await asyncio.to_thread(cluster.redis.start)
         await people.progress()
         await people.exchange()
-        await judge(people, cluster.urls, cluster.store, "Redis refuses connections from the start")
+        observe(f"Redis refuses connections from the start: {await judge(people, cluster.urls, cluster.store)}")
         assert not people.errors(), "somebody noticed it"
     cluster.check_nodes()
+
+
+@pytest.mark.parametrize("seconds", [SLOW_SECONDS, TOO_SLOW_SECONDS])
+async def test_redis_is_slow(cluster: Cluster, seconds: float, observe: Observe) -> None:
+    with ExitStack() as running:
+        proxy = running.enter_context(Proxy(cluster.redis.port, slow_seconds=seconds))
+        for node in cluster.nodes:
+            node.kill()
+        cluster.nodes = [cluster.node(name, bus=f"redis://127.0.0.1:{proxy.port}") for name in ("far-a", "far-b")]
+        for node in cluster.nodes:
+            running.enter_context(node)
+        async with People(cluster.urls) as people:
+            await people.progress()
+            proxy.set(Mode.SLOW)
+            await people.progress(30)
+            await people.exchange()
+            if seconds == TOO_SLOW_SECONDS:
+                away = "redis away, nodes converge through the store"
+                await people.until(lambda: all(away in node.errors for node in cluster.nodes), "word of it in the logs")
+            await people.progress()
+            proxy.set(Mode.PASS)
+            await people.progress()
+            await people.exchange()
+            observe(f"Redis is slow ({seconds:g} s each way): {await judge(people, cluster.urls, cluster.store)}")
+            assert not people.errors(), "somebody noticed it"
+        cluster.check_nodes()

@@ -1,4 +1,4 @@
-"""A TCP proxy whose connections can be stalled or reset: the network between two programs, in the hands of a test."""
+"""A TCP proxy whose connections can be slow, stalled or reset: the network between two programs, in the hands of a test."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class Mode(Enum):
     """What becomes of a connection and of the bytes on it."""
 
     PASS = auto()
+    SLOW = auto()
+    """What arrives does so a while later."""
     STALL = auto()
     """Nothing arrives, as when packets are lost: bytes and ends wait, and arrive once it passes again."""
     RESET = auto()
@@ -29,12 +31,15 @@ class Mode(Enum):
 class _Link:
     """One connection through the proxy. Used on the proxy's loop."""
 
-    def __init__(self, source: Hashable, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, source: Hashable, writer: asyncio.StreamWriter, slow_seconds: float) -> None:
         self.source = source
+        self.delay = 0.0
+        self._slow_seconds = slow_seconds
         self.writers = [writer]
         self.flows = asyncio.Event()
 
     def obey(self, mode: Mode) -> None:
+        self.delay = self._slow_seconds if mode is Mode.SLOW else 0.0
         if mode is Mode.STALL:
             self.flows.clear()
         else:
@@ -51,11 +56,14 @@ class Proxy:
     """Forwards connections to a port of this machine. A context manager; it runs on a thread of its own.
 
     `source_of` names who is at the other end of a connection, by the port that it comes from: then a mode may be set for
-    one source alone.
+    one source alone. `slow_seconds` is how long each piece of what is sent takes, each way, where the mode is SLOW.
     """
 
-    def __init__(self, target: int, source_of: Callable[[int], Hashable] = lambda port: None) -> None:
+    def __init__(
+        self, target: int, source_of: Callable[[int], Hashable] = lambda port: None, *, slow_seconds: float = 0.0
+    ) -> None:
         self._target = target
+        self._slow_seconds = slow_seconds
         self._source_of = source_of
         self._default = Mode.PASS
         self._modes: dict[Hashable, Mode] = {}
@@ -114,7 +122,7 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = _Link(self._source_of(writer.get_extra_info("peername")[1]), writer)
+        link = _Link(self._source_of(writer.get_extra_info("peername")[1]), writer, self._slow_seconds)
         self._links.add(link)
         link.obey(self._mode(link.source))
         try:
@@ -135,6 +143,7 @@ class Proxy:
 
     async def _forward(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):
+            await asyncio.sleep(link.delay)
             await link.flows.wait()
             writer.write(data)
             await writer.drain()

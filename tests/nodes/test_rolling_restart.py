@@ -12,6 +12,7 @@ import pytest
 from server.stores.mongo import open_mongo
 from tests.harness.mongod import ReplicaSet
 from tests.harness.nginx import Nginx
+from tests.harness.observed import Observe
 from tests.harness.redis_server import RedisServer
 from tests.harness.server_process import ServerProcess
 from tests.nodes.load import Load
@@ -36,7 +37,7 @@ def nodes(tmp_path: Path, replica_set: ReplicaSet) -> Iterator[list[ServerProces
 
 
 async def test_three_nodes_are_restarted_in_turn(
-    tmp_path: Path, replica_set: ReplicaSet, nodes: list[ServerProcess], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, replica_set: ReplicaSet, nodes: list[ServerProcess], observe: Observe
 ) -> None:
     with Nginx(tmp_path / "nginx", [node.port for node in nodes]) as nginx:
         async with Load(nginx.url, tmp_path) as load, StockClients(nginx.url, STOCK) as stock:
@@ -61,5 +62,4 @@ async def test_three_nodes_are_restarted_in_turn(
     for node in nodes:
         assert "Traceback" not in node.errors
         assert "not durable" not in node.errors
-    with capsys.disabled():
-        print(f"\nthree nodes restarted in turn: {load.summary(converged)}; stock clients met: {theirs['closes']}")
+    observe(f"Three nodes restarted in turn: {load.summary(converged)}; stock clients met: {theirs['closes']}")

@@ -7,10 +7,9 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 from server.stores.sqlite import open_sqlite
 from tests.harness.crowd import PATIENCE
+from tests.harness.observed import Observe
 from tests.harness.server_process import ServerProcess
 from tests.nodes.load import Load
 
@@ -19,7 +18,7 @@ def exists(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-async def test_a_worker_is_killed_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_worker_is_killed_under_load(tmp_path: Path, observe: Observe) -> None:
     with ServerProcess(tmp_path / "data", "--workers", "3") as server:
         async with Load(server.url, tmp_path) as load:
             await load.goes_on()
@@ -42,5 +41,4 @@ async def test_a_worker_is_killed_under_load(tmp_path: Path, capsys: pytest.Capt
         workers = server.workers
         assert await asyncio.to_thread(server.stop) == 0
         assert not any(map(exists, workers))
-    with capsys.disabled():
-        print(f"\na worker of three killed, twice: {load.summary(converged)}")
+    observe(f"A worker of three killed, twice: {load.summary(converged)}")

@@ -9,6 +9,7 @@ import pytest
 
 from server.stores.mongo import open_mongo
 from tests.harness.mongod import ReplicaSet
+from tests.harness.observed import Observe
 from tests.harness.redis_server import RedisServer
 from tests.harness.server_process import ServerProcess
 from tests.nodes.load import Load
@@ -21,9 +22,7 @@ def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet
 
 
 @pytest.mark.parametrize("with_redis", [True, False])
-async def test_workers_share_a_replica_set(
-    tmp_path: Path, replica_set: ReplicaSet, with_redis: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_workers_share_a_replica_set(tmp_path: Path, replica_set: ReplicaSet, with_redis: bool, observe: Observe) -> None:
     url = replica_set.url(f"workers_{with_redis}")
     with RedisServer(tmp_path / "redis") as redis:
         bus = ("--bus", redis.url) if with_redis else ()
@@ -35,5 +34,4 @@ async def test_workers_share_a_replica_set(
             assert load.ledger.met == {}
             assert server.stop() == 0
             assert "Traceback" not in server.errors
-    with capsys.disabled():
-        print(f"\ntwo workers on MongoDB {'with' if with_redis else 'without'} Redis: {load.summary(converged)}")
+    observe(f"Two workers on MongoDB {'with' if with_redis else 'without'} Redis: {load.summary(converged)}")

@@ -12,6 +12,7 @@ import pycrdt
 from crdt.document import Document
 from sync.rooms.ports import Adoption, Entry
 from tests.harness.mongod import ReplicaSet
+from tests.harness.observed import Observe
 from tests.harness.server_process import REPOSITORY
 from tests.server.archive.kit import sqlite, texts
 
@@ -87,12 +88,15 @@ class Peaks:
         name = " ".join([command[0], *(each for each in command if each.startswith("--"))])
         self._found.setdefault(name, []).append(peak_of(*command))
 
-    def demand_equal(self) -> None:
-        print({command: [f"{peak >> 10} MiB" for peak in peaks] for command, peaks in self._found.items()})
+    def demand_equal(self, observe: Observe) -> None:
+        for command, (small, large) in self._found.items():
+            observe(
+                f"{command}: {small >> 10} MiB of memory with few data, {large >> 10} MiB with {LARGE // SMALL} times as many"
+            )
         assert all(large - small < SLACK_KIB for small, large in self._found.values()), self._found
 
 
-async def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+async def test_memory_does_not_grow_with_the_data(tmp_path: Path, observe: Observe) -> None:
     peaks = Peaks()
     for times in (SMALL, LARGE):
         place = tmp_path / str(times)
@@ -104,10 +108,12 @@ async def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
         peaks.run("copy", f"sqlite:{place / 'data'}", f"sqlite:{place / 'copied'}")
         peaks.run("verify", *source)
         peaks.run("verify", str(place / "backup"))
-    peaks.demand_equal()
+    peaks.demand_equal(observe)
 
 
-async def test_memory_does_not_grow_with_the_data_of_a_mongodb(replica_set: ReplicaSet, tmp_path: Path) -> None:
+async def test_memory_does_not_grow_with_the_data_of_a_mongodb(
+    replica_set: ReplicaSet, tmp_path: Path, observe: Observe
+) -> None:
     peaks = Peaks()
     for times in (SMALL, LARGE):
         place, url = tmp_path / str(times), replica_set.url(f"memory_{times}")
@@ -115,4 +121,5 @@ async def test_memory_does_not_grow_with_the_data_of_a_mongodb(replica_set: Repl
         peaks.run("copy", f"sqlite:{place / 'data'}", url)
         peaks.run("verify", "--store", url)
         peaks.run("backup", str(place / "backup"), "--store", url)
-    peaks.demand_equal()
+        peaks.run("restore", str(place / "backup"), "--store", replica_set.url(f"memory_restored_{times}"))
+    peaks.demand_equal(observe)
