@@ -60,7 +60,7 @@ class Damage(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """All before this is whole: the backup has everything up to `cursor` of the changes feed `feed`, at `time`."""
+    """All before this is whole: at `time` the backup has everything up to `cursor` of the feed that `feed` is a digest of."""
 
     feed: str
     cursor: int

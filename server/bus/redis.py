@@ -46,7 +46,7 @@ NODE_BYTES = 8
 SHARDED_SINCE = 7
 """The first version with sharded publish and subscribe."""
 
-_STRANGER = (AuthenticationError, AuthenticationWrongNumberOfArgsError, AuthorizationError, NoPermissionError)
+_STRANGER = AuthenticationError | AuthenticationWrongNumberOfArgsError | AuthorizationError | NoPermissionError
 _AWAY = (RedisError, OSError, TimeoutError)
 
 
@@ -58,20 +58,27 @@ async def open_redis(url: str, *, key: str, prefix: str = "ebbtide") -> RedisBus
     A Redis that is away is waited for in the background. Raises `BusUnusable` for an address or a password that is wrong,
     and for whatever else Redis answers that it does not do.
     """
-    client = client_at(url)
+    bus = RedisBus(client_at(url), prefix, Seal(key))
     place = without_secrets(url)
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await client.ping()
-    except _STRANGER as error:
-        await client.aclose()
-        raise BusUnusable(place, f"refuses the user or the password ({error}); correct --bus") from None
-    except ResponseError as error:
-        await client.aclose()
-        raise BusUnusable(place, f"refuses what --bus asks for ({error}); correct it") from None
-    except _AWAY as error:
+    error = await bus.tried
+    if isinstance(error, _STRANGER | ResponseError):
+        await bus.close()
+        if isinstance(error, _STRANGER):
+            raise BusUnusable(place, f"refuses the user or the password ({error}); correct --bus")
+        raise BusUnusable(place, f"refuses what --bus asks for ({error}); correct it")
+    if error is not None:
         log.warning("redis away, nodes converge through the store", extra={"reason": str(error) or "no answer"})
-    return RedisBus(client, prefix, Seal(key))
+    return bus
+
+
+async def _is_sharded(client: Redis) -> bool:
+    """Whether channels are sharded: not in a cluster, where a shard's are to be had from that shard alone."""
+    info = await answered(client.info("server"))
+    return int(str(info["redis_version"]).partition(".")[0]) >= SHARDED_SINCE and info.get("redis_mode") != "cluster"
+
+
+def _publish(sharded: bool) -> str:
+    return "SPUBLISH" if sharded else "PUBLISH"
 
 
 class RedisBus:
@@ -93,6 +100,8 @@ class RedisBus:
         self._asked: set[bytes] = set()
         self._confirmed: set[bytes] = set()
         self._settled = asyncio.Event()
+        # Whether Redis lets us listen at all.
+        self._admitted = asyncio.Event()
         self._wanted = asyncio.Event()
         # How many messages have come, answers among them.
         self._heard = 0
@@ -103,6 +112,8 @@ class RedisBus:
         """News that could not be sent."""
         self.refused = 0
         """News that came from nobody on this store, or were none."""
+        self.tried: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        """What the first attempt to connect ended with: None when it did not fail."""
         self._connection = Connection(self._connected, self._went, _AWAY)
 
     @property
@@ -168,21 +179,24 @@ class RedisBus:
 
     async def _connected(self, came: Came) -> None:
         async with asyncio.timeout(CONNECT_SECONDS):
-            info = await self._client.info("server")
-        self._sharded = int(str(info["redis_version"]).partition(".")[0]) >= SHARDED_SINCE
-        if info.get("redis_mode") == "cluster":
-            # There a shard's news is to be had from that shard alone; the other kind reaches every node.
-            self._sharded = False
+            self._sharded = await _is_sharded(self._client)
+            # One that lets us in need not take news, or give any: it is available when it did both.
+            trial = self._client.execute_command(_publish(self._sharded), self._prefix, b"")  # type: ignore[no-untyped-call]
+            await answered(trial)
         async with self._client.pubsub() as channels, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._subscribe(channels))
             tasks.create_task(self._listen(channels))
             tasks.create_task(self._watch(channels))
             tasks.create_task(self._send())
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._admitted.wait()
             came()
             self._came()
 
     def _came(self) -> None:
         log.info("redis available", extra={"sharded": self._sharded})
+        if not self.tried.done():
+            self.tried.set_result(None)
         self._down.clear()
         self._up.set()
         # Who is where may have changed meanwhile.
@@ -193,23 +207,25 @@ class RedisBus:
     def _went(self, error: BaseException) -> None:
         if self.healthy:
             log.warning("redis away, nodes converge through the store", extra={"reason": str(error) or "no answer"})
+        if not self.tried.done():
+            self.tried.set_result(error)
         self._up.clear()
         self._down.set()
         self.dropped += len(self._unsent)
         self._unsent.clear()
         self._unsent_bytes = 0
         self._asked, self._confirmed = set(), set()
+        self._admitted.clear()
         self._want()
 
     async def _subscribe(self, channels: PubSub) -> None:
         """Ask for the channels of the documents that are listened for, whenever they have changed."""
         subscribe = channels.ssubscribe if self._sharded else channels.subscribe
         unsubscribe = channels.sunsubscribe if self._sharded else channels.unsubscribe
-        # One that nobody publishes on: the connection is to be listened on also without documents.
-        await answered(subscribe(self._prefix))
         while True:
             self._wanted.clear()
-            wanted = {self._channel(document) for document in self._listeners}
+            # The prefix alone too: the connection is to be listened on also without documents.
+            wanted = {self._prefix, *[self._channel(document) for document in self._listeners]}
             more, less = wanted - self._asked, self._asked - wanted
             self._asked = wanted
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -232,6 +248,8 @@ class RedisBus:
             elif kind in ("subscribe", "ssubscribe"):
                 self._confirmed.add(channel)
                 self._confirm()
+                if channel == self._prefix:
+                    self._admitted.set()
             elif kind in ("unsubscribe", "sunsubscribe"):
                 self._confirmed.discard(channel)
 
@@ -247,7 +265,7 @@ class RedisBus:
                     raise TimeoutError("redis does not answer")
 
     async def _send(self) -> None:
-        command = "SPUBLISH" if self._sharded else "PUBLISH"
+        command = _publish(self._sharded)
         while True:
             await self._work.wait()
             self._work.clear()
@@ -257,7 +275,11 @@ class RedisBus:
                     for channel, data in batch:
                         pipeline.execute_command(command, channel, data)
                     async with asyncio.timeout(ANSWER_SECONDS):
-                        await answered(pipeline.execute())
+                        # Raised by the pipeline, what Redis refused would be quoted: it is people's words.
+                        answers = await answered(pipeline.execute(raise_on_error=False))
+                for refusal in answers:
+                    if isinstance(refusal, RedisError):
+                        raise refusal
                 for _ in batch:
                     self._unsent_bytes -= len(self._unsent.popleft()[1])
 
@@ -266,6 +288,9 @@ class RedisBus:
             self._settled.set()
 
     def _hear(self, channel: bytes, data: bytes) -> None:
+        if channel == self._prefix:
+            # Somebody tried whether this can be heard.
+            return
         try:
             if data.startswith(self._node, TAG_BYTES):
                 # Our own, which Redis tells us too.

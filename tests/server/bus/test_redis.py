@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ async def test_what_fails_while_it_is_closed_does_not_begin_again(redis: RedisSe
         finally:
             raise ConnectionError("on the way out")
 
-    monkeypatch.setattr(RedisBus, "_listen", fails)
+    monkeypatch.setattr(RedisBus, "_watch", fails)
     end = await open_redis(redis.url, key=KEY)
     await healthy(end)
     async with asyncio.timeout(PATIENCE):
@@ -256,3 +257,56 @@ async def test_a_slow_redis_makes_nobody_wait_and_loses_nothing(redis: RedisServ
     assert told == list(range(100, 200))
     assert [end.healthy for end in ends] == [True, True]
     await client.aclose()
+
+
+async def test_a_redis_that_takes_no_news_is_not_available(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with RedisServer(tmp_path) as server:
+        ends = await open_redis(server.url, key=KEY), await open_redis(server.url, key=KEY)
+        ear = Ear()
+        ends[1].subscribe("a", ear)
+        await published(ends[0], ear)
+        client = Redis.from_url(server.url)
+        await client.execute_command("ACL", "SETUSER", "default", "-publish", "-spublish")  # type: ignore[no-untyped-call]
+        for end in ends:
+            async with asyncio.timeout(PATIENCE):
+                while end.healthy:
+                    end.publish("a", NewPresence(b"SECRET"))
+                    await asyncio.sleep(0.01)
+        with pytest.raises(BusUnusable, match=r"refuses the user or the password .*no permissions"):
+            await open_redis(server.url, key=KEY)
+        # It connects again and again meanwhile, which is no reason to say that Redis is there.
+        attempts = [0, 0]
+        for index, end in enumerate(ends):
+            went = end._connection._went
+
+            def counted(error: BaseException, index: int = index, went: Callable[[BaseException], None] = went) -> None:
+                attempts[index] += 1
+                went(error)
+
+            end._connection._went = counted
+        caplog.clear()
+        async with asyncio.timeout(PATIENCE):
+            while min(attempts) < 2:
+                await asyncio.sleep(0.05)
+        assert not [record for record in caplog.records if record.message == "redis available"]
+        await client.execute_command("ACL", "SETUSER", "default", "+publish", "+spublish")  # type: ignore[no-untyped-call]
+        await client.aclose()
+        for end in ends:
+            await healthy(end)
+        await published(ends[0], ear)
+        for end in ends:
+            await end.close()
+
+
+async def test_what_redis_refuses_is_not_quoted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with RedisServer(tmp_path) as server:
+        end = await open_redis(server.url, key=KEY)
+        client = Redis.from_url(server.url)
+        await client.execute_command("ACL", "SETUSER", "default", "-publish", "-spublish")  # type: ignore[no-untyped-call]
+        end.publish("a", NewEntries(0, [Draft(b"SECRET", "ada", "phone")], "L"))
+        await healthy(end, False)
+        assert "permissions" in caplog.text + str([record.__dict__ for record in caplog.records])
+        assert "SECRET" not in str([record.__dict__ for record in caplog.records])
+        await client.aclose()
+        await end.close()
