@@ -104,7 +104,7 @@ class MongoStore:
         if not all(append.drafts for append in batch):
             raise ValueError("an append has no draft")
         with self._call():
-            intent = self._feed.intent(batch)
+            intent = self._feed.new_intent()
             answers = await self._appender.append(batch, intent)
             self._feed.finished(intent)
             return answers
@@ -123,7 +123,7 @@ class MongoStore:
             answers = {adoption.document: await self._begin(adoption) for adoption in batch if not adoption.entries}
             filled = [adoption for adoption in batch if adoption.entries]
             if filled:
-                intent = self._feed.intent(filled)
+                intent = self._feed.new_intent()
                 for adoption, answer in zip(filled, await self._appender.append(filled, intent), strict=True):
                     # Nobody is kept from appending to what is adopted.
                     answers[adoption.document] = Appended(answer.head) if isinstance(answer, Appended) else answer

@@ -15,7 +15,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 from pymongo.write_concern import WriteConcern
 
-from server.stores.mongo_blocks import Put, block_row, entries_of, pieces_of
+from server.stores.mongo_blocks import Put, block_row, entries_of, intent_row, pieces_of
 from server.stores.mongo_database import Mongo, Row
 from server.stores.mongo_ends import End, Ends
 from sync.rooms.errors import StoreUnavailable
@@ -39,8 +39,8 @@ class Appender:
         # Of notes of lost turns: those that were there when we last looked.
         self._noted: set[str] = set()
 
-    async def append(self, batch: Sequence[Put], intent: Row) -> list[Appended | Conflict]:
-        """`Store.append`, and `Store.adopt` of entries; `intent` is written before the first block."""
+    async def append(self, batch: Sequence[Put], intent: str) -> list[Appended | Conflict]:
+        """`Store.append`, and `Store.adopt` of entries; an intent with the key `intent` is written before the first block."""
         names = [append.document for append in batch]
         ends = dict(zip(names, await self._ends.of(batch), strict=True))
         behind = [append for append in batch if ends[append.document].admits(append)]
@@ -65,18 +65,21 @@ class Appender:
                 answers.append(Conflict(end.head, end.lineage))
         return answers
 
-    async def _insert(self, appends: Sequence[Put], ends: dict[str, End], now: int, intent: Row) -> tuple[set[str], Row]:
+    async def _insert(self, appends: Sequence[Put], ends: dict[str, End], now: int, intent: str) -> tuple[set[str], Row]:
         """Write the blocks. The documents of those that could not be, since others are there; and the row with the count of
         compactions up to which that is sure."""
+        logs = [self._rows(append, now) for append in appends]
+        # In the order of the batch, which is that of the feed.
+        announced = intent_row(intent, (row for rows in logs for row in rows))
         # In one order on all nodes: who is first is so at all documents that two nodes write.
-        appends = sorted(appends, key=lambda append: append.document)
-        blocks = [row for append in appends for row in self._rows(append, now)]
+        logs.sort(key=lambda rows: rows[0]["_id"]["d"])
+        blocks = [row for rows in logs for row in rows]
         refused: set[str] = set()
         async with self._mongo.session() as session:
             if len(blocks) > len(appends):
-                refused = await self._insert_large(appends, now, intent)
+                refused = await self._insert_large(announced, logs)
             else:
-                rows = [intent, *blocks]
+                rows = [announced, *blocks]
                 while rows and (index := await self._insert_ordered(rows, session)) is not None:
                     refused.add(rows[index]["_id"]["d"])
                     rows = rows[index + 1 :]
@@ -100,12 +103,11 @@ class Appender:
             return int(errors[0]["index"])
         return None
 
-    async def _insert_large(self, appends: Sequence[Put], now: int, intent: Row) -> set[str]:
-        """As `_insert`, for appends of several blocks each: all or nothing in one transaction a document."""
+    async def _insert_large(self, intent: Row, logs: Sequence[list[Row]]) -> set[str]:
+        """Insert the intent, and the blocks of each log: of several blocks all or none, in a transaction."""
         refused: set[str] = set()
         await self._mongo.log.insert_one(intent)
-        for append in appends:
-            rows = self._rows(append, now)
+        for rows in logs:
 
             async def write(session: AsyncClientSession, rows: list[Row] = rows) -> None:
                 # One by one: the message of a transaction's operation has at most 48 MB.
@@ -115,7 +117,7 @@ class Appender:
             try:
                 await self._mongo.transact(write)
             except DuplicateKeyError:
-                refused.add(append.document)
+                refused.add(rows[0]["_id"]["d"])
         return refused
 
     def _rows(self, append: Put, now: int) -> list[Row]:

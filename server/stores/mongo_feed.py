@@ -19,7 +19,7 @@ from pymongo.errors import PyMongoError
 from server.stores.mongo_blocks import INTENTS, check_kinds, key_range
 from server.stores.mongo_database import Mongo, Row
 from sync.rooms.errors import StoreCorrupted
-from sync.rooms.ports import Adoption, Append, Change, Changes
+from sync.rooms.ports import Change, Changes
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +61,14 @@ class Feed:
         # Of whose damage the log has been told.
         self._damaged: set[str] = set()
 
-    def intent(self, batch: Sequence[Append | Adoption]) -> Row:
-        """The row to be written before the blocks of `batch`."""
+    def new_intent(self) -> str:
+        """The key of the intent to be written before the blocks of a batch."""
         self._count += 1
-        key = f"{self._mongo.node}{self._count:012x}"
-        return {"_id": {"d": INTENTS, "s": key}, "of": [[append.document, append.expected + 1] for append in batch]}
+        return f"{self._mongo.node}{self._count:012x}"
 
-    def finished(self, intent: Row) -> None:
+    def finished(self, intent: str) -> None:
         """The outcome of the intent's batch is certain: what there is of it can be numbered, and the intent removed."""
-        self._finished.append(intent["_id"]["s"])
+        self._finished.append(intent)
         if self._tidying is None or self._tidying.done():
             self._tidying = asyncio.get_running_loop().create_task(self._tidy())
 
