@@ -15,7 +15,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from server.stores.adoption import check_adoptions
 from server.stores.mongo_appender import Appender
-from server.stores.mongo_blocks import BLOCK_BYTES, ENTRY_OVERHEAD, check_kinds
+from server.stores.mongo_blocks import BLOCK_BYTES, ENTRY_OVERHEAD, Put, check_kinds
 from server.stores.mongo_client import MongoOptions, connect
 from server.stores.mongo_database import Mongo, Row
 from server.stores.mongo_ends import Ends
@@ -104,10 +104,7 @@ class MongoStore:
         if not all(append.drafts for append in batch):
             raise ValueError("an append has no draft")
         with self._call():
-            intent = self._feed.intent(batch)
-            answers = await self._appender.append(batch, intent)
-            self._feed.finished(intent)
-            return answers
+            return await self._append(batch)
 
     async def adopt(self, batch: Sequence[Adoption]) -> Sequence[Appended | Conflict]:
         """`Store.adopt`. A log that begins behind a number is begun in a transaction of its own.
@@ -123,11 +120,9 @@ class MongoStore:
             answers = {adoption.document: await self._begin(adoption) for adoption in batch if not adoption.entries}
             filled = [adoption for adoption in batch if adoption.entries]
             if filled:
-                intent = self._feed.intent(filled)
-                for adoption, answer in zip(filled, await self._appender.append(filled, intent), strict=True):
+                for adoption, answer in zip(filled, await self._append(filled), strict=True):
                     # Nobody is kept from appending to what is adopted.
                     answers[adoption.document] = Appended(answer.head) if isinstance(answer, Appended) else answer
-                self._feed.finished(intent)
             return [answers[adoption.document] for adoption in batch]
 
     async def heads(self, documents: Iterable[str]) -> dict[str, int]:
@@ -179,6 +174,13 @@ class MongoStore:
         await self._quiet.wait()
         await self._feed.close()
         await self._mongo.close()
+
+    async def _append(self, batch: Sequence[Put]) -> Sequence[Appended | Conflict]:
+        intent = self._feed.new_intent()
+        answers, written = await self._appender.append(batch, intent)
+        if written is not None:
+            self._feed.finished(intent, written)
+        return answers
 
     async def _begin(self, adoption: Adoption) -> Appended | Conflict:
         end = (adoption.expected, adoption.lineage)

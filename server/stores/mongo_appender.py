@@ -10,13 +10,14 @@ import secrets
 import time
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 from pymongo.write_concern import WriteConcern
 
-from server.stores.mongo_blocks import Put, block_row, entries_of, pieces_of
-from server.stores.mongo_database import Mongo, Row
+from server.stores.mongo_blocks import Put, block_row, entries_of, intent_row, pieces_of
+from server.stores.mongo_database import Moment, Mongo, Row
 from server.stores.mongo_ends import End, Ends
 from sync.rooms.errors import StoreUnavailable
 from sync.rooms.ports import Appended, Conflict
@@ -26,6 +27,16 @@ WAITING_MOST = 32
 """Notes of lost turns that are kept, over all documents."""
 
 DUPLICATE_KEY = 11000
+
+
+class _Inserted(NamedTuple):
+    """What came of writing blocks."""
+
+    refused: set[str]
+    """The documents whose blocks could not be written, since others are there."""
+    row: Row
+    """The one with the count of compactions up to which that is sure."""
+    written: Moment
 
 
 class Appender:
@@ -39,15 +50,20 @@ class Appender:
         # Of notes of lost turns: those that were there when we last looked.
         self._noted: set[str] = set()
 
-    async def append(self, batch: Sequence[Put], intent: Row) -> list[Appended | Conflict]:
-        """`Store.append`, and `Store.adopt` of entries; `intent` is written before the first block."""
+    async def append(self, batch: Sequence[Put], intent: str) -> tuple[list[Appended | Conflict], Moment | None]:
+        """`Store.append`, and `Store.adopt` of entries; an intent with the key `intent` is written before the first block.
+
+        Returns the answers, and the moment after which the intent and its outcome are seen; None when no block was to be
+        written, and so no intent either.
+        """
         names = [append.document for append in batch]
         ends = dict(zip(names, await self._ends.of(batch), strict=True))
         behind = [append for append in batch if ends[append.document].admits(append)]
         now = time.time_ns() // 1_000_000
         # Until the outcome is certain nothing is known.
         self._ends.forget(names)
-        refused, row = await self._insert(behind, ends, now, intent) if behind else (set[str](), Row())
+        inserted = await self._insert(behind, ends, now, intent) if behind else None
+        refused, row = (inserted.refused, inserted.row) if inserted else (set[str](), Row())
         wanted = self._wanted(row) if behind else set()
         lost = {append.document for append in batch if not ends[append.document].admits(append)} | refused
         if lost:
@@ -63,20 +79,22 @@ class Appender:
                 if append.document in refused:
                     end = await self._end_beyond(append)
                 answers.append(Conflict(end.head, end.lineage))
-        return answers
+        return answers, inserted.written if inserted else None
 
-    async def _insert(self, appends: Sequence[Put], ends: dict[str, End], now: int, intent: Row) -> tuple[set[str], Row]:
-        """Write the blocks. The documents of those that could not be, since others are there; and the row with the count of
-        compactions up to which that is sure."""
+    async def _insert(self, appends: Sequence[Put], ends: dict[str, End], now: int, intent: str) -> _Inserted:
+        """Write the intent and the blocks."""
+        logs = [self._rows(append, now) for append in appends]
+        # In the order of the batch, which is that of the feed.
+        announced = intent_row(intent, (row for rows in logs for row in rows))
         # In one order on all nodes: who is first is so at all documents that two nodes write.
-        appends = sorted(appends, key=lambda append: append.document)
-        blocks = [row for append in appends for row in self._rows(append, now)]
+        logs.sort(key=lambda rows: rows[0]["_id"]["d"])
+        blocks = [row for rows in logs for row in rows]
         refused: set[str] = set()
         async with self._mongo.session() as session:
             if len(blocks) > len(appends):
-                refused = await self._insert_large(appends, now, intent)
+                refused = await self._insert_large(announced, logs, session)
             else:
-                rows = [intent, *blocks]
+                rows = [announced, *blocks]
                 while rows and (index := await self._insert_ordered(rows, session)) is not None:
                     refused.add(rows[index]["_id"]["d"])
                     rows = rows[index + 1 :]
@@ -86,7 +104,7 @@ class Appender:
             if in_doubt:
                 refused |= await self._take_back(in_doubt, session)
             self._ends.counted(count)
-        return refused, row
+            return _Inserted(refused, row, Moment.of(session))
 
     async def _insert_ordered(self, rows: list[Row], session: AsyncClientSession) -> int | None:
         """Insert in order; the index of the row whose key is taken, before which all and after which none was written."""
@@ -100,12 +118,11 @@ class Appender:
             return int(errors[0]["index"])
         return None
 
-    async def _insert_large(self, appends: Sequence[Put], now: int, intent: Row) -> set[str]:
-        """As `_insert`, for appends of several blocks each: all or nothing in one transaction a document."""
+    async def _insert_large(self, intent: Row, logs: Sequence[list[Row]], session: AsyncClientSession) -> set[str]:
+        """Insert the intent, and the blocks of each log: of several blocks all or none, in a transaction."""
         refused: set[str] = set()
-        await self._mongo.log.insert_one(intent)
-        for append in appends:
-            rows = self._rows(append, now)
+        await self._mongo.log.insert_one(intent, session=session)
+        for rows in logs:
 
             async def write(session: AsyncClientSession, rows: list[Row] = rows) -> None:
                 # One by one: the message of a transaction's operation has at most 48 MB.
@@ -113,9 +130,9 @@ class Appender:
                     await self._mongo.log.insert_one(row, session=session)
 
             try:
-                await self._mongo.transact(write)
+                await self._mongo.transact_in(session, write)
             except DuplicateKeyError:
-                refused.add(append.document)
+                refused.add(rows[0]["_id"]["d"])
         return refused
 
     def _rows(self, append: Put, now: int) -> list[Row]:

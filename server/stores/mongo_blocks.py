@@ -52,6 +52,14 @@ def block_row(append: Put, rows: Iterable[Sequence[Any]], first: int, now: int, 
     }
 
 
+def intent_row(key: str, blocks: Iterable[Row]) -> Row:
+    """The intent `key`: it names the document and the first number of every block that is about to be written.
+
+    The feed has the documents in this order. Of several blocks of an append all are named: the log ends where the last does.
+    """
+    return {"_id": {"d": INTENTS, "s": key}, "of": [[block["_id"]["d"], block["_id"]["s"]] for block in blocks]}
+
+
 def pieces_of(append: Put) -> list[tuple[int, Sequence[Sequence[Any]]]]:
     """The append in pieces that fit in a block each, with the number of the first entry of each: nearly always one."""
     rows = entries_of(append)

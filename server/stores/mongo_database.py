@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
+from bson.timestamp import Timestamp
 from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
@@ -27,6 +28,21 @@ STREAM_WAIT_SECONDS = 1.0
 
 Row = dict[str, Any]
 T = TypeVar("T")
+
+
+class Moment(NamedTuple):
+    """A point in the causal order of a deployment: what was done up to it is seen by whoever reads in a session after it."""
+
+    operation_time: Timestamp
+    cluster_time: Mapping[str, Any]
+    """The deployment's clock as MongoDB signed it: a member that is behind may be shown it."""
+
+    @classmethod
+    def of(cls, session: AsyncClientSession) -> Moment:
+        """The moment after all that the session has done, which is one operation at least."""
+        assert session.operation_time is not None
+        assert session.cluster_time is not None
+        return cls(session.operation_time, session.cluster_time)
 
 
 class Mongo(NamedTuple):
@@ -49,35 +65,47 @@ class Mongo(NamedTuple):
     """The name of the changes feed, which the database keeps."""
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[AsyncClientSession]:
-        """A causally consistent session."""
+    async def session(self, after: Moment | None = None) -> AsyncIterator[AsyncClientSession]:
+        """A causally consistent session. It sees all up to `after`, which a member that is behind has to wait for."""
         async with await awaited(self.client.start_session()) as session:
+            if after is not None:
+                session.advance_cluster_time(after.cluster_time)
+                session.advance_operation_time(after.operation_time)
             yield session
 
     async def transact(self, work: Callable[[AsyncClientSession], Awaitable[T]], attempts: int = TRANSACTION_ATTEMPTS) -> T:
-        """Run `work` in a transaction, again when it met another one; returns once it is durable.
+        """`transact_in` a session of its own."""
+        async with self.session() as session:
+            return await self.transact_in(session, work, attempts)
+
+    async def transact_in(
+        self,
+        session: AsyncClientSession,
+        work: Callable[[AsyncClientSession], Awaitable[T]],
+        attempts: int = TRANSACTION_ATTEMPTS,
+    ) -> T:
+        """Run `work` in a transaction of the session, again when it met another one; returns once it is durable.
 
         `work` may run several times. Raises `PyMongoError`; then the outcome may be unknown.
         """
-        async with self.session() as session:
-            for attempt in range(1, attempts + 1):
-                await awaited(session.start_transaction(ReadConcern("snapshot"), self.durable, ReadPreference.PRIMARY))
-                try:
-                    result = await work(session)
-                    await self._commit(session)
-                except PyMongoError as error:
-                    if session.in_transaction:
-                        await session.abort_transaction()
-                    if not error.has_error_label("TransientTransactionError") or attempt == attempts:
-                        raise
-                except BaseException:
-                    if session.in_transaction:
-                        await session.abort_transaction()
+        for attempt in range(1, attempts + 1):
+            await awaited(session.start_transaction(ReadConcern("snapshot"), self.durable, ReadPreference.PRIMARY))
+            try:
+                result = await work(session)
+                await self._commit(session)
+            except PyMongoError as error:
+                if session.in_transaction:
+                    await session.abort_transaction()
+                if not error.has_error_label("TransientTransactionError") or attempt == attempts:
                     raise
-                else:
-                    return result
-                await asyncio.sleep(CONFLICT_PAUSE * attempt)
-            raise AssertionError("unreachable")
+            except BaseException:
+                if session.in_transaction:
+                    await session.abort_transaction()
+                raise
+            else:
+                return result
+            await asyncio.sleep(CONFLICT_PAUSE * attempt)
+        raise AssertionError("unreachable")
 
     async def _commit(self, session: AsyncClientSession) -> None:
         try:

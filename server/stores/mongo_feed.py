@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from bson import MaxKey, MinKey
 from pymongo import ReturnDocument, UpdateOne
@@ -17,9 +18,9 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
 from server.stores.mongo_blocks import INTENTS, check_kinds, key_range
-from server.stores.mongo_database import Mongo, Row
+from server.stores.mongo_database import Moment, Mongo, Row
 from sync.rooms.errors import StoreCorrupted
-from sync.rooms.ports import Adoption, Append, Change, Changes
+from sync.rooms.ports import Change, Changes
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class Feed:
         self._mongo = mongo
         self._count = 0
         self._finished: list[str] = []
+        # The latest of the finished intents' moments.
+        self._written: Moment | None = None
         self._first_seen: dict[str, float] = {}
         self._numbering = asyncio.Lock()
         self._asking = asyncio.Lock()
@@ -61,28 +64,34 @@ class Feed:
         # Of whose damage the log has been told.
         self._damaged: set[str] = set()
 
-    def intent(self, batch: Sequence[Append | Adoption]) -> Row:
-        """The row to be written before the blocks of `batch`."""
+    def new_intent(self) -> str:
+        """The key of the intent to be written before the blocks of a batch."""
         self._count += 1
-        key = f"{self._mongo.node}{self._count:012x}"
-        return {"_id": {"d": INTENTS, "s": key}, "of": [[append.document, append.expected + 1] for append in batch]}
+        return f"{self._mongo.node}{self._count:012x}"
 
-    def finished(self, intent: Row) -> None:
-        """The outcome of the intent's batch is certain: what there is of it can be numbered, and the intent removed."""
-        self._finished.append(intent["_id"]["s"])
+    def finished(self, intent: str, written: Moment) -> None:
+        """The outcome of the intent's batch is certain: what there is of it can be numbered, and the intent removed.
+
+        Whoever reads after `written` sees both. Of appends that were under way at once, the later one may finish first.
+        """
+        self._finished.append(intent)
+        if self._written is None or written.operation_time > self._written.operation_time:
+            self._written = written
         if self._tidying is None or self._tidying.done():
             self._tidying = asyncio.get_running_loop().create_task(self._tidy())
 
     async def number(self) -> dict[str, int]:
         """Give a number to every document that has entries which the feed does not know yet.
 
-        Returns the heads of those that could not be numbered, since another node's transaction is in the way.
+        What was `finished` before the call is among them also after a failover. Returns the heads of those that could not be
+        numbered, since another node's transaction is in the way.
         """
         left: dict[str, int] = {}
-        async with self._numbering:
-            intents = await self._mongo.log.find({"_id": key_range(INTENTS, MinKey(), MaxKey())}).sort("_id", 1).to_list(None)
+        async with self._numbering, self._mongo.session(self._written) as session:
+            found = self._mongo.log.find({"_id": key_range(INTENTS, MinKey(), MaxKey())}, session=session)
+            intents = await found.sort("_id", 1).to_list(None)
             for start in range(0, len(intents), CHUNK):
-                left |= await self._number(intents[start : start + CHUNK])
+                left |= await self._number(intents[start : start + CHUNK], session)
             if not left:
                 await self._remove_abandoned({intent["_id"]["s"] for intent in intents})
         return left
@@ -146,25 +155,28 @@ class Feed:
                 return
             del self._finished[: len(finished)]
 
-    async def _number(self, intents: Sequence[Row]) -> dict[str, int]:
-        """Give numbers to what is there of these intents' blocks, in the order of the intents. What `number` returns."""
+    async def _number(self, intents: Sequence[Row], session: AsyncClientSession) -> dict[str, int]:
+        """Give numbers to what is there of these intents' blocks, in the order of the intents. What `number` returns.
+
+        The session is the one that the intents were read in: what it finds of the blocks is no older.
+        """
         # By document the numbers that its blocks may begin at, each with its place among all.
         firsts: dict[str, dict[int, int]] = {}
         for place, (document, first) in enumerate(pair for intent in intents for pair in intent["of"]):
             firsts.setdefault(document, {})[first] = place
         # The latest block says where a log ends. It is there, unless its append was refused or goes on.
-        ends, damaged = await self._ends([(document, max(places)) for document, places in firsts.items()])
+        ends, damaged = await self._ends([(document, max(places)) for document, places in firsts.items()], session)
         other = firsts.keys() - ends.keys() - damaged
-        ends |= (await self._ends([(document, first) for document in other for first in firsts[document]]))[0]
+        ends |= (await self._ends([(document, first) for document in other for first in firsts[document]], session))[0]
         # The latest commit decides the place.
         ordered = sorted(ends, key=lambda document: firsts[document][ends[document][0]])
         heads = {document: ends[document][1:] for document in ordered}
-        unnumbered = await self._unnumbered(heads, None) if heads else []
+        unnumbered = await self._unnumbered(heads, session) if heads else []
         if not unnumbered:
             return {}
         if time.monotonic() >= self._blocked_until:
             try:
-                await self._mongo.transact(lambda session: self.give_numbers(heads, session), NUMBERING_ATTEMPTS)
+                await self._mongo.transact(partial(self.give_numbers, heads), NUMBERING_ATTEMPTS)
             except PyMongoError as error:
                 if not error.has_error_label("TransientTransactionError"):
                     raise
@@ -174,7 +186,9 @@ class Feed:
                 return {}
         return {name: heads[name][0] for name in unnumbered}
 
-    async def _ends(self, blocks: Sequence[tuple[str, int]]) -> tuple[dict[str, tuple[int, int, str]], set[str]]:
+    async def _ends(
+        self, blocks: Sequence[tuple[str, int]], session: AsyncClientSession
+    ) -> tuple[dict[str, tuple[int, int, str]], set[str]]:
         """By document the last of these blocks that is there: the numbers that it begins and ends at, and the lineage.
 
         And the documents that have a damaged one among them, which are left out: nobody can say where their logs end.
@@ -183,7 +197,7 @@ class Feed:
         damaged: set[str] = set()
         for start in range(0, len(blocks), CHUNK):
             keys = [{"d": document, "s": first} for document, first in blocks[start : start + CHUNK]]
-            async for row in self._mongo.log.find({"_id": {"$in": keys}}, {"c": 1, "l": 1}):
+            async for row in self._mongo.log.find({"_id": {"$in": keys}}, {"c": 1, "l": 1}, session=session):
                 document, first = row["_id"]["d"], row["_id"]["s"]
                 if not self._is_sound(document, row, _BLOCK):
                     damaged.add(document)
@@ -202,7 +216,7 @@ class Feed:
             return False
         return True
 
-    async def _unnumbered(self, heads: dict[str, tuple[int, str]], session: AsyncClientSession | None) -> list[str]:
+    async def _unnumbered(self, heads: dict[str, tuple[int, str]], session: AsyncClientSession) -> list[str]:
         """Those of the documents whose record has a lower head, in order."""
         names = list(heads)
         known: dict[str, int] = {}

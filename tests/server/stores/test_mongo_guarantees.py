@@ -17,9 +17,12 @@ from server.bus.mongo import MongoBus
 from server.stores import mongo_client
 from server.stores.errors import StoreUnusable
 from server.stores.mongo import MongoStore
+from server.stores.mongo_appender import Appender
 from server.stores.mongo_client import MongoOptions, connect
-from server.stores.mongo_database import Row
+from server.stores.mongo_database import Moment, Row
 from server.stores.mongo_demands import demand_durability, demand_guarantees
+from server.stores.mongo_ends import Ends
+from server.stores.mongo_feed import Feed
 from sync.rooms.ports import Append, Draft
 from tests.contracts.store.logs import fill
 from tests.harness.mongod import ReplicaSet
@@ -107,6 +110,37 @@ async def test_an_address_cannot_weaken_what_an_acknowledgement_means(url: str, 
     begun = [command for command, _ in sent.commands if command.get("startTransaction")]
     assert begun
     assert {command["readConcern"]["level"] for command in begun} == {"snapshot"}
+
+
+@pytest.mark.parametrize("drafts", [[Draft(b"x")], [Draft(bytes(8 << 20))] * 2], ids=["one block", "several blocks"])
+async def test_intents_are_read_causally_after_the_latest_append_whichever_ended_last(
+    url: str, sent: Sent, drafts: list[Draft]
+) -> None:
+    mongo = await connect(url, MongoOptions())
+    feed, appender = Feed(mongo), Appender(mongo, Ends(mongo))
+    finished: list[tuple[str, Moment]] = []
+    for _ in range(2):
+        intent = feed.new_intent()
+        sent.commands.clear()
+        _, written = await appender.append([Append(intent, 0, drafts, "L")], intent)
+        assert written is not None
+        finished.append((intent, written))
+        (count,) = [command for _, command, _ in sent.of({"find"}) if command["find"] == "meta"]
+        assert count["readConcern"]["afterClusterTime"] <= written.operation_time
+        inserts = [command for _, command, _ in sent.of({"insert"})]
+        assert {bytes(command["lsid"]["id"]) for command in inserts} == {bytes(count["lsid"]["id"])}, "one causal session"
+    earlier, later = finished
+    assert earlier[1].operation_time < later[1].operation_time
+    feed.finished(*later)
+    feed.finished(*earlier)
+    sent.commands.clear()
+    await feed.close()
+    reads = [command for _, command, _ in sent.of({"find"}) if command["find"] == "log"]
+    assert len(reads) >= 2, "intents and blocks"
+    for command in reads:
+        assert command["readConcern"]["level"] == "majority"
+        assert command["readConcern"]["afterClusterTime"] >= later[1].operation_time
+    await mongo.close()
 
 
 @pytest.mark.parametrize("reads", ["primary", "secondary"])
