@@ -58,6 +58,11 @@ class Connection:
         """Whether it is connected, or will be when that is possible."""
         return not self._task.done()
 
+    @property
+    def closing(self) -> bool:
+        """Whether it was closed. Loops inside end by this too: drivers lose a cancellation now and then."""
+        return self._closing
+
     async def close(self, seconds: float | None = None) -> None:
         """Connect no more, and return when what there was has ended, or after so many seconds. Idempotent."""
         self._closing = True

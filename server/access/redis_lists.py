@@ -153,7 +153,7 @@ class RedisLists:
 
     async def _listen(self, channel: PubSub) -> None:
         asked = False
-        while True:
+        while not self._connection.closing:
             message = await channel.get_message(timeout=ANSWER_SECONDS)
             if message is None:
                 if asked:
@@ -174,7 +174,7 @@ class RedisLists:
             log.error("revocation of another node not taken in", extra={"limit": error.limit})
 
     async def _compare_again(self) -> None:
-        while True:
+        while not self._connection.closing:
             await asyncio.sleep(COMPARE_SECONDS)
             await self._compare()
 
@@ -228,7 +228,7 @@ class RedisLists:
     # Rates
 
     async def _share(self) -> None:
-        while True:
+        while not self._connection.closing:
             await asyncio.sleep(SHARE_SECONDS)
             for _ in range(0, len(Rate) * MAX_COUNTED, PAGE):
                 shares = self._rates.untold(PAGE)

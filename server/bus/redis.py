@@ -155,6 +155,9 @@ class RedisBus:
                 while self._unsent and self.healthy:
                     await asyncio.sleep(0.005)
         self._listeners.clear()
+        # What lost its cancellation looks whether it is to end.
+        self._wanted.set()
+        self._work.set()
         await self._connection.close()
         with suppress(*_AWAY):
             await self._client.aclose()
@@ -207,7 +210,7 @@ class RedisBus:
         unsubscribe = channels.sunsubscribe if self._sharded else channels.unsubscribe
         # One that nobody publishes on: the connection is to be listened on also without documents.
         await answered(subscribe(self._prefix))
-        while True:
+        while not self._connection.closing:
             self._wanted.clear()
             wanted = {self._channel(document) for document in self._listeners}
             more, less = wanted - self._asked, self._asked - wanted
@@ -223,7 +226,7 @@ class RedisBus:
     async def _listen(self, channels: PubSub) -> None:
         while not channels.subscribed:
             await asyncio.sleep(0.01)
-        while True:
+        while not self._connection.closing:
             message: dict[str, Any] = await channels.get_message(timeout=None)
             self._heard += 1
             kind, channel = message["type"], message["channel"]
@@ -237,7 +240,7 @@ class RedisBus:
 
     async def _watch(self, channels: PubSub) -> None:
         """Ask a Redis that says nothing. Raises `TimeoutError` when it still says nothing."""
-        while True:
+        while not self._connection.closing:
             heard = self._heard
             await asyncio.sleep(ANSWER_SECONDS)
             if self._heard == heard and channels.subscribed:
@@ -248,7 +251,7 @@ class RedisBus:
 
     async def _send(self) -> None:
         command = "SPUBLISH" if self._sharded else "PUBLISH"
-        while True:
+        while not self._connection.closing:
             await self._work.wait()
             self._work.clear()
             while self._unsent:

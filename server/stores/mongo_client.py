@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import warnings
@@ -20,7 +21,7 @@ from server.addresses import without_secrets
 from server.stores.errors import StoreUnusable
 from server.stores.mongo_database import Mongo, Row, awaited
 from server.stores.mongo_demands import COLLECTIONS, demand_durability, demand_engine, demand_guarantees, demand_ours, prepare
-from server.stores.mongo_errors import line_of, reason_of
+from server.stores.mongo_errors import line_of, no_outage, reason_of
 from sync.rooms.errors import StoreUnavailable
 
 AUTHENTICATION_FAILED = 18
@@ -128,6 +129,7 @@ def _reading(place: str) -> Iterator[None]:
 
 
 def _client(url: str, options: MongoOptions) -> AsyncMongoClient[Row]:
+    logging.getLogger("pymongo.client").addFilter(no_outage)
     milliseconds = round(1000 * options.timeout)
     # Keywords win over the address: nobody weakens what an acknowledgement means by writing ?w=1 there.
     settings: dict[str, Any] = {

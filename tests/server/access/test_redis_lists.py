@@ -19,6 +19,7 @@ from server.access.rates import Rate, Rates
 from server.access.redis_lists import RedisLists, open_lists
 from server.access.revocations import Kind, Revocation, Revocations
 from tests.harness.redis_server import RedisServer
+from tests.harness.stubborn import Stubborn, lose_the_cancellation
 
 PATIENCE = 20.0
 HOURS = 24
@@ -260,6 +261,20 @@ async def test_what_fails_while_it_is_closed_does_not_begin_again(join: Join, mo
     await node.is_healthy()
     async with asyncio.timeout(PATIENCE):
         await node.lists.close()
+
+
+@pytest.mark.parametrize("loop", ["SHARE_SECONDS", "COMPARE_SECONDS"])
+async def test_closing_ends_although_the_driver_loses_cancellations(
+    join: Join, monkeypatch: pytest.MonkeyPatch, loop: str
+) -> None:
+    stubborn = Stubborn()
+    monkeypatch.setattr(module, "answered", stubborn.answered)
+    monkeypatch.setattr(module, loop, 0.05)
+    node = await join()
+    await node.is_healthy()
+    stubborn.gate.clear()
+    node.rates.take(Rate.HANDSHAKES, "ada")
+    await lose_the_cancellation(stubborn, node.lists.close(), PATIENCE)
 
 
 async def test_a_mistake_of_ours_is_said_and_does_not_end_sharing(
