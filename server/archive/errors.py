@@ -25,6 +25,17 @@ class ArchiveUnusable(ArchiveError):
         self.folder = folder
 
 
+class NoTemporaryFolder(ArchiveError):
+    """A backup is read through an index that is made anew, and there is no place for that."""
+
+    code = "no-temporary-folder"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a folder for temporary files is needed, and there is none that can be written to: name one with TMPDIR"
+        )
+
+
 class ArchiveBusy(ArchiveError):
     """Another process works on the folder."""
 

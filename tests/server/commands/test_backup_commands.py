@@ -175,6 +175,18 @@ async def test_a_disk_that_is_full(data: Path, tmp_path: Path) -> None:
     assert ebbtide("verify", "--data", target).out == ebbtide("verify", "--data", str(data)).out
 
 
+async def test_a_backup_is_read_where_temporary_files_have_no_place(data: Path, tmp_path: Path) -> None:
+    def no_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    folder = str(tmp_path / "backup")
+    assert ebbtide("backup", folder, "--data", str(data)).status == 0
+    said = refused(ebbtide("verify", folder, prepare=no_files))
+    assert said.startswith("a folder for temporary files is needed, and there is none")
+    assert said.endswith("name one with TMPDIR")
+
+
 def test_help_names_every_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for command, words in {
         "backup": ["FOLDER", "--store", "--data", "EBBTIDE_STORE_TIMEOUT"],
