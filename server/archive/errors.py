@@ -36,6 +36,15 @@ class NoTemporaryFolder(ArchiveError):
         )
 
 
+class NothingThen(ArchiveError):
+    """Everything that was to be restored is newer than the moment."""
+
+    code = "nothing-then"
+
+    def __init__(self) -> None:
+        super().__init__("everything that was to be restored is newer than --at says, so nothing was; name a later moment")
+
+
 class ArchiveBusy(ArchiveError):
     """Another process works on the folder."""
 
