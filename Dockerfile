@@ -29,7 +29,7 @@ ENV PATH=/opt/ebbtide/bin:$PATH \
     EBBTIDE_HOST=0.0.0.0 \
     EBBTIDE_PORT=8080 \
     EBBTIDE_DATA=/data
-# All that is ever written: the root may be read-only, /tmp included.
+# All that a server of one process ever writes: the root may be read-only, /tmp included.
 VOLUME /data
 WORKDIR /data
 # By number, so that Kubernetes can see that it is not root.

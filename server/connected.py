@@ -12,6 +12,9 @@ log = logging.getLogger(__name__)
 RETRY_FIRST, RETRY_MOST = 0.1, 2.0
 """Seconds between two attempts to connect, doubling from the first to the most."""
 
+_CLOSED = "the handler is closed"
+"""The end of what uvloop says of a transport that was closed."""
+
 Came = Callable[[], None]
 T = TypeVar("T")
 
@@ -21,6 +24,9 @@ async def answered(answer: Awaitable[T]) -> T:
     try:
         return await answer
     except RuntimeError as error:
+        # There is no kind of its own for it, and another of these is a mistake of ours.
+        if _CLOSED not in str(error):
+            raise
         raise ConnectionError(str(error)) from error
 
 
@@ -51,6 +57,11 @@ class Connection:
     def kept(self) -> bool:
         """Whether it is connected, or will be when that is possible."""
         return not self._task.done()
+
+    @property
+    def closing(self) -> bool:
+        """Whether it was closed. Loops inside end by this too: drivers lose a cancellation now and then."""
+        return self._closing
 
     async def close(self, seconds: float | None = None) -> None:
         """Connect no more, and return when what there was has ended, or after so many seconds. Idempotent."""

@@ -31,6 +31,6 @@ def _access(metrics: Metrics, app: web.Application) -> None:
     metrics.total("rates_uncounted", "Requests admitted for want of a counter.", lambda: rates.uncounted)
     metrics.gauge(
         "revocations_shared",
-        "Whether revocations of other nodes arrive (1) or not (0).",
+        "Whether revocations of other nodes arrive and are kept for those that start (1) or not (0).",
         lambda: bool(carriers) and all(carrier.healthy for carrier in carriers),
     )

@@ -15,7 +15,7 @@ class Carrier(Protocol):
 
     @property
     def healthy(self) -> bool:
-        """Whether revocations of other nodes arrive just now."""
+        """Whether revocations of other nodes arrive just now, and this node's are kept for those who come later."""
         ...
 
     async def spread(self, revocation: Revocation) -> None:

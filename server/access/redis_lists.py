@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
+from redis.asyncio.client import Pipeline, PubSub
+from redis.exceptions import RedisError, ResponseError
 
 from server.access.codec import MalformedRevocation, decode, decode_message, encode_message
 from server.access.errors import RevocationNotSpread, RevocationsFull
@@ -56,8 +56,8 @@ async def open_lists(
 class RedisLists:
     """This node's end of the lists: a `Carrier`, and the counters of all nodes. Made by `open_lists`.
 
-    One task stays connected and begins anew when Redis went. Nothing that a client waits for waits for it, except
-    `spread`.
+    One task stays connected and begins anew when Redis went. What Redis refuses to write, since it is full for example, is
+    left at that, and tried with each exchange. Nothing that a client waits for waits for it, except `spread`.
     """
 
     def __init__(self, client: Redis, prefix: str, revocations: Revocations, rates: Rates, now: Callable[[], float]) -> None:
@@ -71,14 +71,15 @@ class RedisLists:
         self._now = now
         self._listening = False
         self._told_away = False
+        self._refused = False
         self.tried = asyncio.Event()
         """Set once this node has seen all that Redis knew, or found that it cannot."""
         self._connection = Connection(self._connected, self._went, _AWAY)
 
     @property
     def healthy(self) -> bool:
-        """See `Carrier.healthy`."""
-        return self._listening and self._connection.kept
+        """See `Carrier.healthy`. Where Redis refuses to write, what it was told is not kept for those who come."""
+        return self._listening and not self._refused and self._connection.kept
 
     async def spread(self, revocation: Revocation) -> None:
         """See `Carrier.spread`: Redis has the entry and has announced it to every node that listens.
@@ -86,10 +87,12 @@ class RedisLists:
         Where that fails, this node writes the entry when Redis is back.
         """
         try:
-            await self._answer(self._write([revocation]))
+            kept = await self._answer(self._write([revocation]))
         except _AWAY as error:
             log.warning("revocation not spread", extra={"reason": str(error) or "no answer"})
             raise RevocationNotSpread("Redis is away") from None
+        if kept is None:
+            raise RevocationNotSpread("Redis refuses to write")
 
     async def close(self) -> None:
         """See `Carrier.close`."""
@@ -109,7 +112,8 @@ class RedisLists:
             tasks.create_task(self._share())
 
     def _came(self) -> None:
-        log.info("revocations are shared", extra={"entries": len(self._revocations)})
+        if not self._refused:
+            log.info("revocations are shared", extra={"entries": len(self._revocations)})
         self._listening = True
         self._told_away = False
         self.tried.set()
@@ -127,6 +131,19 @@ class RedisLists:
         async with asyncio.timeout(ANSWER_SECONDS):
             return await answered(answer)
 
+    async def _written(self, pipeline: Pipeline) -> list[Any] | None:
+        """What Redis answers to a pipeline, or None where it refuses one of its commands. Raises what redis-py raises."""
+        # Redis' own words: what redis-py raises by itself repeats the command, with names in it.
+        answers = await pipeline.execute(raise_on_error=False)
+        refusal = next((answer for answer in answers if isinstance(answer, ResponseError)), None)
+        if refusal is not None and not self._refused:
+            reason = str(refusal)
+            log.warning("redis refuses to write, revocations are not kept there and rates not shared", extra={"reason": reason})
+        elif refusal is None and self._refused:
+            log.info("redis writes again, revocations and rates are shared")
+        self._refused = refusal is not None
+        return None if self._refused else answers
+
     # Revocations
 
     async def _subscribe(self, channel: PubSub) -> None:
@@ -136,7 +153,7 @@ class RedisLists:
 
     async def _listen(self, channel: PubSub) -> None:
         asked = False
-        while True:
+        while not self._connection.closing:
             message = await channel.get_message(timeout=ANSWER_SECONDS)
             if message is None:
                 if asked:
@@ -157,15 +174,14 @@ class RedisLists:
             log.error("revocation of another node not taken in", extra={"limit": error.limit})
 
     async def _compare_again(self) -> None:
-        while True:
+        while not self._connection.closing:
             await asyncio.sleep(COMPARE_SECONDS)
             await self._compare()
 
     async def _compare(self) -> None:
         """Learn what Redis knows, and write what it lacks: it may have been restarted empty."""
-        oldest = self._revocations.oldest()
         known: dict[str, float] = {}
-        await self._answer(self._client.zremrangebyscore(self._key, "-inf", oldest))
+        await self._answer(self._clean())
         for start in range(0, MAX_LEARNT, PAGE):
             page = await self._answer(self._client.zrange(self._key, start, start + PAGE - 1, withscores=True))
             known.update(self._learn(page))
@@ -173,7 +189,8 @@ class RedisLists:
                 break
         lacking = iter(self._revocations.beyond(known))
         while batch := list(islice(lacking, PAGE)):
-            await self._answer(self._write(batch))
+            if await self._answer(self._write(batch)) is None:
+                break
 
     def _learn(self, page: Iterable[tuple[bytes, float]]) -> Iterator[tuple[str, float]]:
         now = self._now()
@@ -189,7 +206,16 @@ class RedisLists:
             else:
                 yield revocation.key, score
 
-    async def _write(self, revocations: list[Revocation]) -> None:
+    async def _clean(self) -> list[Any] | None:
+        """Drop what has expired, and find out whether Redis writes what takes memory. None where it refuses to."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.zremrangebyscore(self._key, "-inf", self._revocations.oldest())
+            pipeline.hincrby(f"{self._counters}:tried", "compared", 1)
+            pipeline.expire(f"{self._counters}:tried", 2 * WINDOW_SECONDS)
+            return await self._written(pipeline)
+
+    async def _write(self, revocations: list[Revocation]) -> list[Any] | None:
+        """Keep and announce these. None where Redis refuses to keep them; it may have announced them all the same."""
         kept = int(self._revocations.seconds) + WINDOW_SECONDS
         async with self._client.pipeline(transaction=False) as pipeline:
             # Of two nodes that write one entry, the later time stands, whoever comes last.
@@ -197,29 +223,29 @@ class RedisLists:
             pipeline.expire(self._key, kept)
             for each in revocations:
                 pipeline.publish(self._channel, encode_message(each))
-            await pipeline.execute()
+            return await self._written(pipeline)
 
     # Rates
 
     async def _share(self) -> None:
-        while True:
+        while not self._connection.closing:
             await asyncio.sleep(SHARE_SECONDS)
             for _ in range(0, len(Rate) * MAX_COUNTED, PAGE):
                 shares = self._rates.untold(PAGE)
                 if shares:
-                    totals = await self._answer(self._count(shares))
-                    for share, total in zip(shares, totals, strict=True):
-                        self._rates.learn(share, total)
+                    await self._answer(self._count(shares))
                 if len(shares) < PAGE:
                     break
 
-    async def _count(self, shares: list[Share]) -> list[int]:
-        """Add to the counters of all nodes; the totals, in the order of `shares`."""
+    async def _count(self, shares: list[Share]) -> None:
+        """Add to the counters of all nodes, and learn the totals, unless Redis refuses to count."""
         names = [f"{self._counters}:{share.window}:{share.rate.value}" for share in shares]
         async with self._client.pipeline(transaction=False) as pipeline:
             for name, share in zip(names, shares, strict=True):
                 pipeline.hincrby(name, share.key, share.more)
             for name in set(names):
                 pipeline.expire(name, 2 * WINDOW_SECONDS)
-            totals: list[int] = await pipeline.execute()
-        return totals[: len(shares)]
+            totals = await self._written(pipeline)
+        if totals is not None:
+            for share, total in zip(shares, totals[: len(shares)], strict=True):
+                self._rates.learn(share, total)

@@ -6,14 +6,14 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from server.archive import frames
 from server.archive.archive_log import ArchiveLog, last_entry, log_at
-from server.archive.errors import ArchiveDamaged, ArchiveUnusable
+from server.archive.errors import ArchiveDamaged, ArchiveUnusable, NoTemporaryFolder
 from server.archive.frames import Commit, Damage, Part, Record
 from server.archive.index import Index, Known, Progress
 from server.archive.logs import Snapshot
@@ -31,7 +31,7 @@ class Archive:
         """Open a backup. A writer begins one when the folder is missing or empty.
 
         A reader goes on where bytes are damaged and the index has not passed them: see `skipped`. A writer refuses.
-        Raises `ArchiveUnusable`, `ArchiveBusy`, `ArchiveDamaged`, and `OSError`.
+        Raises `ArchiveUnusable`, `ArchiveBusy`, `ArchiveDamaged`, `NoTemporaryFolder`, and `OSError`.
         """
         self._skipped: Skipped = []
         self._short: dict[str, ArchiveDamaged] = {}
@@ -106,10 +106,13 @@ class Archive:
         return log_at(self._segments, self._index, document, known, at) if known else None
 
     def check(self) -> list[ArchiveDamaged]:
-        """Read every byte that was committed, and make the index anew: what is not as it was written."""
+        """Read every byte that was committed, and make the index anew: what is not as it was written.
+
+        Raises `NoTemporaryFolder`.
+        """
         skipped: Skipped = []
         with ExitStack() as opened:
-            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ebbtide-")))
+            folder = opened.enter_context(_temporary_folder())
             fresh = opened.enter_context(closing(self._caught_up(folder / INDEX, skipped)))
             end, read = self.progress.end, fresh.progress().end
             if not skipped and read != end:
@@ -164,7 +167,7 @@ class Archive:
             found = damage
         # Where nothing can be written to, or another reader does so just now, a backup can be read all the same. And an index
         # that lacks something is none for the next run to go on from.
-        elsewhere = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ebbtide-")))
+        elsewhere = opened.enter_context(_temporary_folder())
         index = self._caught_up(elsewhere / INDEX, self._skipped)
         if found is not None and not self._skipped:
             # The end is missing: what is there looks whole, and is less than there was.
@@ -192,6 +195,16 @@ class Archive:
             index.close()
             raise
         return index
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="ebbtide-")
+    except FileNotFoundError:
+        raise NoTemporaryFolder from None
+    with folder as path:
+        yield Path(path)
 
 
 def _milliseconds() -> int:

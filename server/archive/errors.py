@@ -25,6 +25,26 @@ class ArchiveUnusable(ArchiveError):
         self.folder = folder
 
 
+class NoTemporaryFolder(ArchiveError):
+    """A backup is read through an index that is made anew, and there is no place for that."""
+
+    code = "no-temporary-folder"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a folder for temporary files is needed, and there is none that can be written to: name one with TMPDIR"
+        )
+
+
+class NothingThen(ArchiveError):
+    """Everything that was to be restored is newer than the moment."""
+
+    code = "nothing-then"
+
+    def __init__(self) -> None:
+        super().__init__("everything that was to be restored is newer than --at says, so nothing was; name a later moment")
+
+
 class ArchiveBusy(ArchiveError):
     """Another process works on the folder."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from server.archive.archive import Archive
-from server.archive.errors import ArchiveDamaged, ArchiveUnfinished, NotReached, UnknownDocument
+from server.archive.errors import ArchiveDamaged, ArchiveUnfinished, NothingThen, NotReached, UnknownDocument
 from server.archive.logs import DocumentLog
 from server.archive.report import Report
 from server.archive.strangers import refuse_strangers
@@ -60,6 +60,23 @@ def refuse_unknown(archive: Archive, documents: Iterable[str]) -> None:
     for document in documents:
         if archive.known(document) is None:
             raise UnknownDocument(document)
+
+
+def refuse_nothing(archive: Archive, at: int, documents: Sequence[str]) -> None:
+    """Raises `NothingThen` where there are documents to restore, and none was there yet at `at` (ms since 1970).
+
+    One of which that cannot be told is no reason to refuse: it is reported.
+    """
+    chosen = False
+    for document in _chosen(archive, documents):
+        chosen = True
+        try:
+            if archive.log(document, at) is not None:
+                return
+        except (NotReached, ArchiveDamaged):
+            return
+    if chosen:
+        raise NothingThen
 
 
 def _chosen(archive: Archive, documents: Iterable[str]) -> Iterator[str]:

@@ -166,6 +166,9 @@ class RedisBus:
                 while self._unsent and self.healthy:
                     await asyncio.sleep(0.005)
         self._listeners.clear()
+        # What lost its cancellation looks whether it is to end.
+        self._wanted.set()
+        self._work.set()
         await self._connection.close()
         with suppress(*_AWAY):
             await self._client.aclose()
@@ -222,7 +225,7 @@ class RedisBus:
         """Ask for the channels of the documents that are listened for, whenever they have changed."""
         subscribe = channels.ssubscribe if self._sharded else channels.subscribe
         unsubscribe = channels.sunsubscribe if self._sharded else channels.unsubscribe
-        while True:
+        while not self._connection.closing:
             self._wanted.clear()
             # The prefix alone too: the connection is to be listened on also without documents.
             wanted = {self._prefix, *[self._channel(document) for document in self._listeners]}
@@ -239,7 +242,7 @@ class RedisBus:
     async def _listen(self, channels: PubSub) -> None:
         while not channels.subscribed:
             await asyncio.sleep(0.01)
-        while True:
+        while not self._connection.closing:
             message: dict[str, Any] = await channels.get_message(timeout=None)
             self._heard += 1
             kind, channel = message["type"], message["channel"]
@@ -255,7 +258,7 @@ class RedisBus:
 
     async def _watch(self, channels: PubSub) -> None:
         """Ask a Redis that says nothing. Raises `TimeoutError` when it still says nothing."""
-        while True:
+        while not self._connection.closing:
             heard = self._heard
             await asyncio.sleep(ANSWER_SECONDS)
             if self._heard == heard and channels.subscribed:
@@ -266,7 +269,7 @@ class RedisBus:
 
     async def _send(self) -> None:
         command = _publish(self._sharded)
-        while True:
+        while not self._connection.closing:
             await self._work.wait()
             self._work.clear()
             while self._unsent:

@@ -9,7 +9,7 @@ from typing import Any
 from server import values
 from server.archive.archive import Archive
 from server.archive.report import Report
-from server.archive.restore import refuse_unknown, restore
+from server.archive.restore import refuse_nothing, refuse_unknown, restore
 from server.commands.places import Location, usage
 from server.commands.running import finish
 from server.commands.running import run as run_to_the_end
@@ -42,10 +42,10 @@ async def _restore(location: Location, settings: Mapping[str, Any], report: Repo
             report.line(f"the backup was brought up to date at {_shown(made)}; nothing later can be in it")
         # Before a store is made for nothing.
         refuse_unknown(archive, settings["--document"])
+        if at is not None:
+            refuse_nothing(archive, at, settings["--document"])
         async with location.opened(must_exist=False) as store:
             await restore(archive, store, report, at=at, documents=settings["--document"], beside=settings["--beside"])
-    if at is not None and report.total and not report.documents:
-        report.line(f"everything that was to be restored is newer than {_shown(at)}; nothing was")
     moment = f" as of {_shown(at)}" if at is not None else ""
     return finish(report, f"restored{moment} into {location}: {report.counts()}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import warnings
@@ -18,9 +19,9 @@ from pymongo.write_concern import WriteConcern
 
 from server.addresses import without_secrets
 from server.stores.errors import StoreUnusable
-from server.stores.mongo_database import Mongo, Row
+from server.stores.mongo_database import Mongo, Row, awaited
 from server.stores.mongo_demands import COLLECTIONS, demand_durability, demand_engine, demand_guarantees, demand_ours, prepare
-from server.stores.mongo_errors import advice_on, line_of, reason_of
+from server.stores.mongo_errors import advice_on, line_of, no_outage, reason_of
 from sync.rooms.errors import StoreUnavailable
 
 AUTHENTICATION_FAILED = 18
@@ -28,6 +29,9 @@ UNAUTHORIZED = 13
 
 RESERVED = ("admin", "config", "local")
 """Databases of MongoDB's own: change streams, or transactions, are not to be had there."""
+
+MOST_NAME_BYTES = 63
+"""Of a database, to MongoDB. The driver refuses what else is wrong with a name."""
 
 HEARTBEAT_MS = 1000
 """How often the members of the set are asked how they are, while nothing has changed."""
@@ -62,18 +66,24 @@ async def connect(url: str, options: MongoOptions, *, must_exist: bool = False) 
         raise StoreUnusable(place, "names no database; write mongodb://HOST/DATABASE")
     if address["collection"]:
         raise StoreUnusable(place, "names a database with a dot, which MongoDB does not have; write mongodb://HOST/DATABASE")
+    if len(name.encode()) > MOST_NAME_BYTES:
+        raise StoreUnusable(place, f"names a database with more than {MOST_NAME_BYTES} bytes; write mongodb://HOST/DATABASE")
     if name in RESERVED:
         raise StoreUnusable(place, "names a database of MongoDB's own; write mongodb://HOST/DATABASE with another")
+    durable = WriteConcern(w="majority", j=True, wtimeout=round(2000 * options.timeout))
     with _reading(place):
         client = _client(url, options)
-    durable = WriteConcern(w="majority", j=True, wtimeout=round(2000 * options.timeout))
-    database = client.get_database(
-        name,
-        codec_options=CodecOptions(),
-        read_preference=ReadPreference.PRIMARY,
-        write_concern=durable,
-        read_concern=ReadConcern("majority"),
-    )
+        try:
+            database = client.get_database(
+                name,
+                codec_options=CodecOptions(),
+                read_preference=ReadPreference.PRIMARY,
+                write_concern=durable,
+                read_concern=ReadConcern("majority"),
+            )
+        except BaseException:
+            await awaited(client.close())
+            raise
     log, documents, parts, uploads, meta, revocations = (database.get_collection(each) for each in COLLECTIONS)
     listing = documents
     if options.lagging_reads == "secondary":
@@ -119,6 +129,7 @@ def _reading(place: str) -> Iterator[None]:
 
 
 def _client(url: str, options: MongoOptions) -> AsyncMongoClient[Row]:
+    logging.getLogger("pymongo.client").addFilter(no_outage)
     milliseconds = round(1000 * options.timeout)
     # Keywords win over the address: nobody weakens what an acknowledgement means by writing ?w=1 there.
     settings: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,14 @@ def translating() -> Iterator[None]:
         yield
     except PyMongoError as error:
         raise StoreUnavailable(reason_of(error)) from error
+
+
+def no_outage(record: logging.LogRecord) -> bool:
+    """A filter for what the driver logs: it gives a traceback whenever its upkeep of idle connections finds MongoDB away.
+
+    Whoever waits for MongoDB says that it is.
+    """
+    return not (record.exc_info and isinstance(record.exc_info[1], ConnectionFailure))
 
 
 def reason_of(error: PyMongoError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from server.commands.serve import CLOSE_SECONDS
 from server.config import Config, parse
 from tests.deploy.dockerfile import stages
 
@@ -17,5 +18,5 @@ def told(environ: Mapping[str, str]) -> Config:
 
 
 def stop_seconds(config: Config) -> float:
-    """How long a node takes at most from SIGTERM to its end, without what closing the store takes."""
-    return config.limits.drain_notice_seconds + config.limits.drain_seconds
+    """How long a node takes at most from SIGTERM to its end."""
+    return config.limits.drain_notice_seconds + config.limits.drain_seconds + CLOSE_SECONDS

@@ -163,6 +163,33 @@ async def test_without_redis_the_asked_node_goes_ahead_and_says_so(
     assert await push(http, nodes[1], second) == (401, "token-revoked")
 
 
+async def test_a_full_redis_is_said_once_and_the_other_node_hears_all_the_same(
+    http: aiohttp.ClientSession, nodes: list[ServerProcess], redis: RedisServer
+) -> None:
+    said = [node.errors.count("redis away") for node in nodes]
+    client = Redis.from_url(redis.url)
+    await client.config_set("maxmemory", 1)
+    for name in ("hal", "ian", "jim"):
+        bearer = token(name)
+        there = await opened(http, nodes[1], bearer)
+        for node in nodes:
+            # What is counted of this is refused, and nothing else is.
+            assert await push(http, node, bearer) == (200, "")
+            await shared(http, node, 0)
+        status, answer = await revoke(http, nodes[0], {"subject": name})
+        assert (status, answer["code"]) == (503, "revocation-not-spread")
+        assert await close_code(there) == 4401
+    await client.config_set("maxmemory", 0)
+    await client.aclose()
+    for node in nodes:
+        assert await push(http, node, token("kay")) == (200, "")
+        await shared(http, node, 1)
+    assert (await revoke(http, nodes[0], {"subject": "jim"}))[0] == 200
+    assert [node.errors.count("redis away") for node in nodes] == said
+    assert [node.errors.count("redis refuses to write") for node in nodes] == [1, 1]
+    assert not any("HINCRBY" in node.errors for node in nodes)
+
+
 async def test_what_another_hand_writes_in_redis_is_passed_over(
     http: aiohttp.ClientSession, nodes: list[ServerProcess], redis: RedisServer
 ) -> None:

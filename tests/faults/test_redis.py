@@ -6,14 +6,19 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
+import aiohttp
 import pytest
 from redis import Redis
 
 from server.bus.redis_address import ANSWER_SECONDS
+from tests.e2e.kit import PATIENCE, shared, token, two_nodes
+from tests.e2e.revoking import close_code, opened, push, revoke
 from tests.faults.cluster import Cluster
 from tests.faults.people import People, judge
 from tests.harness.observed import Observe
+from tests.harness.partition import DividedSet
 from tests.harness.proxy import Mode, Proxy
 from tests.harness.redis_server import RedisServer
 
@@ -22,6 +27,8 @@ SLOW_SECONDS = 0.3
 
 TOO_SLOW_SECONDS = 1.5 * ANSWER_SECONDS
 """More than that, so that Redis counts as away although it answers."""
+
+REFUSES = "redis refuses to write"
 
 
 def fill(redis: RedisServer) -> None:
@@ -100,3 +107,30 @@ async def test_redis_is_slow(cluster: Cluster, seconds: float, observe: Observe)
             observe(f"Redis is slow ({seconds:g} s each way): {await judge(people, cluster.urls, cluster.store)}")
             assert not people.errors(), "somebody noticed it"
         cluster.check_nodes()
+
+
+async def test_a_full_redis_and_people_with_tokens(tmp_path: Path, members: DividedSet) -> None:
+    database = ("--store", members.url("faults_full"))
+    with RedisServer(tmp_path / "redis") as redis, two_nodes(tmp_path, redis, *database) as nodes:
+        fill(redis)
+        async with aiohttp.ClientSession() as http:
+            for node in nodes:
+                assert await push(http, node, token("ann")) == (200, "")
+                async with asyncio.timeout(PATIENCE):
+                    while REFUSES not in node.errors:
+                        await asyncio.sleep(0.05)
+            for name in ("ada", "bob", "eve"):
+                bearer = token(name)
+                there = await opened(http, nodes[1], bearer)
+                assert await push(http, nodes[0], bearer) == (200, "")
+                # MongoDB has it, and is enough.
+                assert (await revoke(http, nodes[0], {"subject": name}))[0] == 200
+                assert await close_code(there) == 4401
+                for node in nodes:
+                    assert await push(http, node, bearer) == (401, "token-revoked")
+                    await shared(http, node, 1)
+        for node in nodes:
+            assert node.errors.count(REFUSES) == 1
+            assert "redis away" not in node.errors
+            assert "HINCRBY" not in node.errors
+            assert "Traceback" not in node.errors

@@ -20,6 +20,7 @@ from server.addresses import without_secrets
         ("ann:secret@h://", "h://"),
         ("redis://[::1", "redis://[::1"),
         ("redis", "redis"),
+        ("mongodb://h/a%00b%0Ac\n%20d", "mongodb://h/a%00b%0Ac%0A d"),
     ],
 )
 def test_nothing_secret_is_shown(url: str, shown: str) -> None:

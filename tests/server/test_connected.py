@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import uvloop
 
 from server.connected import Came, Connection, answered
 
@@ -65,3 +66,31 @@ async def test_a_connection_that_was_closed_meanwhile_is_away_and_no_mistake() -
     with pytest.raises(ConnectionError, match="the handler is closed"):
         await answered(closed())
     assert await answered(asyncio.sleep(0, "an answer")) == "an answer"
+
+
+async def test_what_uvloop_says_of_a_transport_that_was_closed_is_away() -> None:
+    lost = asyncio.Event()
+
+    class Protocol(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.set()
+
+    async def write() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        transport, _ = await loop.create_connection(Protocol, *server.sockets[0].getsockname())
+        transport.abort()
+        await asyncio.wait_for(lost.wait(), PATIENCE)
+        server.close()
+        transport.write(b"x")
+
+    with pytest.raises(ConnectionError, match="unable to perform operation"):
+        await asyncio.to_thread(uvloop.run, answered(write()))
+
+
+async def test_another_runtime_error_is_a_mistake_and_stays_one() -> None:
+    async def mistaken() -> None:
+        raise RuntimeError("pubsub connection not set: did you forget to call subscribe() or psubscribe()?")
+
+    with pytest.raises(RuntimeError, match="did you forget"):
+        await answered(mistaken())

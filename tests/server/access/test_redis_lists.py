@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,9 +18,12 @@ from server.access.rates import Rate, Rates
 from server.access.redis_lists import RedisLists, open_lists
 from server.access.revocations import Revocation, Revocations
 from tests.harness.redis_server import RedisServer
+from tests.harness.stubborn import Stubborn, lose_the_cancellation
 from tests.server.access.kit import HOURS, PATIENCE, Node, check_a_mistake_of_ours, subject
 
 LIMIT = 10
+REFUSES = "redis refuses to write, revocations are not kept there and rates not shared"
+WRITES_AGAIN = "redis writes again, revocations and rates are shared"
 
 
 class OnRedis(Node):
@@ -143,15 +147,50 @@ async def test_a_redis_that_hangs_holds_up_nobody_for_long(join: Join, redis: Re
         await node.learns(entry)
 
 
-async def test_a_full_redis_is_said_and_the_others_hear_all_the_same(join: Join, client: Redis) -> None:
+async def test_a_full_redis_is_said_once_and_the_others_hear_all_the_same(
+    join: Join, client: Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHARE_SECONDS", 0.05)
+    caplog.set_level(logging.INFO)
     one, two = await join(), await join()
     await client.config_set("maxmemory", 1)
-    entry = revoked(one, subject())
-    with pytest.raises(RevocationNotSpread):
-        await one.carrier.spread(entry)
-    await two.learns(entry)
+    for number in range(3):
+        one.rates.take(Rate.HANDSHAKES, "ada")
+        async with asyncio.timeout(PATIENCE):
+            while one.rates._untold:
+                await asyncio.sleep(0.02)
+        await one.is_healthy(False)
+        entry = revoked(one, subject(f"somebody {number}"))
+        with pytest.raises(RevocationNotSpread, match="Redis refuses to write"):
+            await one.carrier.spread(entry)
+        await two.learns(entry)
+    said = [record.__dict__["reason"] for record in caplog.records if record.message == REFUSES]
+    assert said == ["command not allowed when used memory > 'maxmemory'."]
+    assert "somebody" not in "".join(str(vars(record)) for record in caplog.records)
+    assert "redis away" not in caplog.text, "it heard all the while"
     await client.config_set("maxmemory", 0)
+    one.rates.take(Rate.HANDSHAKES, "ada")
+    await one.is_healthy()
     await one.carrier.spread(entry)
+    assert caplog.text.count(WRITES_AGAIN) == 1
+
+
+async def test_a_redis_that_is_full_from_the_start_is_found_out_and_written_to_later(
+    join: Join, client: Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COMPARE_SECONDS", 0.1)
+    caplog.set_level(logging.INFO)
+    await client.config_set("maxmemory", 1)
+    node = await join()
+    assert not node.carrier.healthy
+    assert REFUSES in caplog.text
+    assert "revocations are shared" not in caplog.text
+    entry = revoked(node, subject())
+    await client.config_set("maxmemory", 0)
+    await node.is_healthy()
+    async with asyncio.timeout(PATIENCE):
+        while await client.zscore("ebbtide:revocations", entry.key) != entry.at:
+            await asyncio.sleep(0.02)
 
 
 async def test_nodes_count_together(join: Join, client: Redis) -> None:
@@ -204,6 +243,20 @@ async def test_what_fails_while_it_is_closed_does_not_begin_again(join: Join, mo
     await node.is_healthy()
     async with asyncio.timeout(PATIENCE):
         await node.carrier.close()
+
+
+@pytest.mark.parametrize("loop", ["SHARE_SECONDS", "COMPARE_SECONDS"])
+async def test_closing_ends_although_the_driver_loses_cancellations(
+    join: Join, monkeypatch: pytest.MonkeyPatch, loop: str
+) -> None:
+    stubborn = Stubborn()
+    monkeypatch.setattr(module, "answered", stubborn.answered)
+    monkeypatch.setattr(module, loop, 0.05)
+    node = await join()
+    await node.is_healthy()
+    stubborn.gate.clear()
+    node.rates.take(Rate.HANDSHAKES, "ada")
+    await lose_the_cancellation(stubborn, node.carrier.close(), PATIENCE)
 
 
 async def test_a_mistake_of_ours_is_said_and_does_not_end_sharing(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from server.bus import redis as module
 from server.bus.errors import BusUnusable
 from server.bus.news import MalformedNews, decode, encode
 from server.bus.redis import RedisBus, open_redis
@@ -20,6 +21,7 @@ from server.bus.seal import Seal
 from sync.rooms.ports import Bus, Draft, NewEntries, NewPresence, News, PresenceWanted
 from tests.contracts.bus import ONE, BusContract, Connect, Ear
 from tests.harness.redis_server import NEWEST, OLD, RedisCluster, RedisServer, redis_program
+from tests.harness.stubborn import Stubborn, lose_the_cancellation
 
 PATIENCE = 15.0
 KEY = "that of the store"
@@ -140,6 +142,24 @@ async def test_what_fails_while_it_is_closed_does_not_begin_again(redis: RedisSe
     await healthy(end)
     async with asyncio.timeout(PATIENCE):
         await end.close()
+
+
+@pytest.mark.parametrize("under_way", ["subscribe", "publish"])
+async def test_closing_ends_although_the_driver_loses_cancellations(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, under_way: str
+) -> None:
+    stubborn = Stubborn()
+    monkeypatch.setattr(module, "answered", stubborn.answered)
+    end = await open_redis(redis.url, key=KEY)
+    await healthy(end)
+    async with asyncio.timeout(PATIENCE):
+        await end.settled()
+    stubborn.gate.clear()
+    if under_way == "subscribe":
+        end.subscribe("a", Ear())
+    else:
+        end.publish("a", NewEntries(0, ONE, "L"))
+    await lose_the_cancellation(stubborn, end.close(), PATIENCE)
 
 
 async def test_what_is_not_news_is_ignored(redis: RedisServer, ends: tuple[RedisBus, RedisBus]) -> None:

@@ -79,9 +79,8 @@ async def test_a_moment_and_some_documents(data: Path, tmp_path: Path) -> None:
     assert late.status == 0
     assert late.err.startswith("ebbtide: the backup was brought up to date at 20")
     before = ebbtide("restore", folder, "--at", "2001-01-01", "--document", "aged", "--data", str(tmp_path / "before"))
-    assert before.err == "ebbtide: everything that was to be restored is newer than 2001-01-01T00:00:00.000Z; nothing was\n"
-    nothing = f"restored as of 2001-01-01T00:00:00.000Z into {tmp_path / 'before'}: 0 documents, 0 entries, 0 bytes\n"
-    assert (before.status, before.out) == (0, nothing)
+    assert refused(before).startswith("everything that was to be restored is newer than --at says, so nothing was; ")
+    assert not (tmp_path / "before").exists()
     # What was compacted is of some time that nothing tells.
     early = ebbtide("restore", folder, "--at", "2001-01-01", "--data", str(tmp_path / "early"))
     assert early.status == 1
@@ -198,6 +197,18 @@ async def test_a_disk_that_is_full(data: Path, tmp_path: Path) -> None:
     assert ebbtide("restore", folder, "--data", target).status == 0
     whole = ebbtide("verify", "--data", str(data)).out
     assert ebbtide("verify", "--data", target).out == whole.replace(str(data), target)
+
+
+async def test_a_backup_is_read_where_temporary_files_have_no_place(data: Path, tmp_path: Path) -> None:
+    def no_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    folder = str(tmp_path / "backup")
+    assert ebbtide("backup", folder, "--data", str(data)).status == 0
+    said = refused(ebbtide("verify", folder, prepare=no_files))
+    assert said.startswith("a folder for temporary files is needed, and there is none")
+    assert said.endswith("name one with TMPDIR")
 
 
 def test_help_names_every_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
