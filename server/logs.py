@@ -1,6 +1,6 @@
 """Logs: one line an event on stderr, JSON for machines or text for people, from the standard library's loggers.
 
-A line is a constant message and fields: `log.warning("store not polled", extra={"reason": ...})`. No token and no
+A line is a constant message and fields: `log.error("store not polled", extra={"reason": ...})`. No token and no
 document content belongs in either. Whoever logs sees to that; the formatters still replace what looks like a token and
 show bytes by their number alone, since a library's exception can quote anything.
 """

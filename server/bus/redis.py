@@ -60,7 +60,11 @@ async def open_redis(url: str, *, key: str, prefix: str = "ebbtide") -> RedisBus
     """
     bus = RedisBus(client_at(url), prefix, Seal(key))
     place = without_secrets(url)
-    error = await bus.tried
+    try:
+        error = await bus.tried
+    except BaseException:
+        await bus.close()
+        raise
     if isinstance(error, _STRANGER | ResponseError):
         await bus.close()
         if isinstance(error, _STRANGER):
