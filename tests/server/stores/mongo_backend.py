@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
 
+from server.archive.report import Report
+from server.archive.verify import verify_store
+from server.config import Storage
 from server.stores.mongo import MongoStore, open_mongo
 from server.stores.mongo_client import MongoOptions
+from server.stores.opening import open_listing
 from sync.rooms.ports import Store
 from tests.contracts.store.backend import StoreBackend
+from tests.server.archive.kit import quiet
 
 
 async def open_at(address: str) -> MongoStore:
@@ -62,3 +68,13 @@ class MongoBackend(StoreBackend):
         record = self.database.documents.find_one({"_id": document})
         assert record is not None
         return {"u": record["snapshot"]["upload"], "p": part}
+
+
+async def verified(backend: MongoBackend, store: Store) -> Report:
+    """What `verify` says of the store and of the logs in its database."""
+    report, listing = quiet(), await open_listing(Storage(url=backend.address), Path())
+    try:
+        await verify_store(store, listing, report)
+    finally:
+        await listing.close()
+    return report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +47,6 @@ class TestMotorContract(StoreContract):
         backend = MongoBackend(url, motor=True)
         yield backend
         backend.close()
-
-
-@pytest.fixture
-def backend(url: str) -> Iterator[MongoBackend]:
-    backend = MongoBackend(url)
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-async def store(backend: MongoBackend) -> AsyncIterator[MongoStore]:
-    store = await open_mongo(backend.address)
-    yield store
-    await store.close()
 
 
 async def refusal(url: str, error: type[RoomError] = StoreUnusable) -> str:

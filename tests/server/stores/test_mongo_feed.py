@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from server.archive.report import Report
-from server.archive.verify import verify_store
-from server.config import Storage
 from server.stores.mongo import open_mongo
-from server.stores.opening import open_listing
 from sync.rooms.errors import StoreCorrupted
-from sync.rooms.ports import Append, Appended, Draft, Store
-from tests.server.archive.kit import append, quiet, real_updates, said
-from tests.server.stores.mongo_backend import MongoBackend
+from sync.rooms.ports import Append, Appended, Draft
+from tests.server.archive.kit import append, real_updates, said
+from tests.server.stores.mongo_backend import MongoBackend, verified
 
 DAMAGE: dict[str, dict[str, dict[str, object]]] = {
     "a count that is a text": {"$set": {"c": "x"}},
@@ -25,22 +19,6 @@ DAMAGE: dict[str, dict[str, dict[str, object]]] = {
     "a lineage that is a number": {"$set": {"l": 5}},
     "no lineage": {"$unset": {"l": 1}},
 }
-
-
-@pytest.fixture
-def backend(url: str) -> Iterator[MongoBackend]:
-    backend = MongoBackend(url)
-    yield backend
-    backend.close()
-
-
-async def verified(backend: MongoBackend, store: Store) -> Report:
-    report, listing = quiet(), await open_listing(Storage(url=backend.address), Path())
-    try:
-        await verify_store(store, listing, report)
-    finally:
-        await listing.close()
-    return report
 
 
 def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from server.archive.report import Report
-from server.archive.verify import verify_store
-from server.config import Storage
 from server.stores.mongo import open_mongo
-from server.stores.opening import open_listing
 from sync.rooms.errors import StoreCorrupted
 from sync.rooms.ports import Store
-from tests.server.archive.kit import append, fill, quiet, real_updates, said, state_at
-from tests.server.stores.mongo_backend import MongoBackend
-
-
-@pytest.fixture
-def backend(url: str) -> Iterator[MongoBackend]:
-    backend = MongoBackend(url)
-    yield backend
-    backend.close()
+from tests.server.archive.kit import append, fill, real_updates, said, state_at
+from tests.server.stores.mongo_backend import MongoBackend, verified
 
 
 async def filled(backend: MongoBackend) -> Store:
@@ -32,15 +18,6 @@ async def filled(backend: MongoBackend) -> Store:
     await append(store, "a", 0, real_updates(30))
     await store.changes(0, 10)
     return store
-
-
-async def verified(backend: MongoBackend, store: Store) -> Report:
-    report, listing = quiet(), await open_listing(Storage(url=backend.address), Path())
-    try:
-        await verify_store(store, listing, report)
-    finally:
-        await listing.close()
-    return report
 
 
 @pytest.mark.parametrize("damage", ["record", "number"])

@@ -9,7 +9,6 @@ import ast
 import asyncio
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +76,6 @@ async def noting(address: str, calls: set[Call]) -> Mongo:
     opened = await connect(address, MongoOptions())
     collections: dict[str, Any] = {name: Noting(getattr(opened, name), calls) for name in (*COLLECTIONS, "listing")}
     return opened._replace(**collections)
-
-
-@pytest.fixture
-def backend(url: str) -> Iterator[MongoBackend]:
-    backend = MongoBackend(url)
-    yield backend
-    backend.close()
 
 
 async def test_every_query_goes_by_an_index(backend: MongoBackend, monkeypatch: pytest.MonkeyPatch) -> None:

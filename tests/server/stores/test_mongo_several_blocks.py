@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -18,20 +17,6 @@ UPDATES = edits(*[random.Random(number).randbytes(3 << 20).hex() for number in r
 """Of 6 MiB each: two of them fit in a block."""
 
 DRAFTS = [Draft(update, "ann") for update in UPDATES]
-
-
-@pytest.fixture
-def backend(url: str) -> Iterator[MongoBackend]:
-    backend = MongoBackend(url)
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-async def store(backend: MongoBackend) -> AsyncIterator[MongoStore]:
-    store = await open_mongo(backend.address)
-    yield store
-    await store.close()
 
 
 def firsts(backend: MongoBackend, document: str) -> list[int]:
