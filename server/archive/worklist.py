@@ -23,7 +23,6 @@ class Worklist:
         self._database.execute("CREATE TABLE work (name TEXT PRIMARY KEY, head INTEGER)")
         self.cursor = 0
         """Where the feed ended."""
-        self.feed = ""
 
     def __len__(self) -> int:
         (count,) = self._database.execute("SELECT count(*) FROM work").fetchone()
@@ -54,5 +53,5 @@ async def list_changes(store: Store, since: int) -> Worklist:
         page = await store.changes(work.cursor, CHANGES_PAGE)
         for document, head in page.changes:
             work.add(document, head)
-        work.cursor, work.feed, more = page.cursor, page.feed, page.more
+        work.cursor, more = page.cursor, page.more
     return work

@@ -131,9 +131,12 @@ class RedisBus:
 
     def publish(self, document: str, news: News) -> None:
         """See `Bus.publish`."""
+        if not self.healthy:
+            self.dropped += 1
+            return
         channel = self._channel(document)
         data = self._seal.put_on(channel, self._node + encode(news))
-        if not self.healthy or self._unsent_bytes + len(data) > UNSENT_BYTES:
+        if self._unsent_bytes + len(data) > UNSENT_BYTES:
             self.dropped += 1
             return
         self._unsent.append((channel, data))
